@@ -1,0 +1,111 @@
+//! The reader's half of the service: what every front door translates its language to.
+//!
+//! A path is looked up or listed, a content is read. A content is fixed when it is looked up: every byte read through one
+//! [`Content`] belongs to one version of one object, whatever happens at the origin meanwhile.
+//!
+//! Not here: errno, HTTP, Python exceptions (the doors), and where bytes lie (`route` and `node`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_model::{ByteRange, Content, Fault, Found, ListedPage, NsPath, Principal};
+use forebay_route::{Context, Service};
+
+pub use forebay_route::{Handout, ReadNow};
+
+/// Asks the service on behalf of front doors. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    service: Arc<dyn Service>,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of `service` that gives every request `deadline`.
+    pub fn new(service: Arc<dyn Service>, deadline: Duration) -> Self {
+        Self { service, deadline }
+    }
+
+    /// What `path` stands for, if known without asking anyone.
+    pub fn lookup_now(&self, principal: Principal, path: &NsPath) -> Option<Result<Found, Fault>> {
+        self.service.lookup_now(&self.context(principal), path)
+    }
+
+    /// What `path` stands for.
+    ///
+    /// # Errors
+    /// `NotFound`, or why it cannot be told.
+    pub async fn lookup(&self, principal: Principal, path: &NsPath) -> Result<Found, Fault> {
+        self.service.lookup(&self.context(principal), path).await
+    }
+
+    /// [`Self::list`], if known without asking anyone.
+    pub fn list_now(
+        &self,
+        principal: Principal,
+        path: &NsPath,
+        after: &str,
+        limit: u32,
+    ) -> Option<Result<ListedPage, Fault>> {
+        self.service.list_now(&self.context(principal), path, after, limit)
+    }
+
+    /// Names of the directory `path` after `after` (empty: from the first), in byte order, at most `limit`.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`, or why it cannot be told.
+    pub async fn list(
+        &self,
+        principal: Principal,
+        path: &NsPath,
+        after: &str,
+        limit: u32,
+    ) -> Result<ListedPage, Fault> {
+        self.service.list(&self.context(principal), path, after, limit).await
+    }
+
+    /// Fills `buffer` with the bytes from `start`, if all are on this machine. The range must lie within the content. May
+    /// block on a local disk: not for async tasks.
+    pub fn read_now(&self, principal: Principal, content: &Content, start: u64, buffer: &mut [u8]) -> ReadNow {
+        let range = ByteRange::new(start, start + buffer.len() as u64);
+        debug_assert!(range.end <= content.size, "a read is cut at the content's end before it comes here");
+        self.service.read_now(&self.context(principal), content, range, buffer)
+    }
+
+    /// The bytes of `range`, cut at the content's end, as chunks in order.
+    ///
+    /// # Errors
+    /// `Changed` if the object is not the content's version any more and the missing bytes cannot be had; `TimedOut`,
+    /// `Unavailable`, `Denied`, `Damaged` as they say.
+    pub async fn read(&self, principal: Principal, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault> {
+        let range = range.intersect(ByteRange::new(0, content.size));
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.service.read(&self.context(principal), content, range).await
+    }
+
+    /// A descriptor of the whole content, if it lies on this machine in a file of its own. May block on a local disk.
+    pub fn descriptor(&self, principal: Principal, content: &Content) -> Option<Handout> {
+        self.service.descriptor(&self.context(principal), content)
+    }
+
+    /// What the node is doing, as a JSON document.
+    ///
+    /// # Errors
+    /// Why it did not answer.
+    pub async fn status(&self, principal: Principal) -> Result<String, Fault> {
+        self.service.status(&self.context(principal)).await
+    }
+
+    fn context(&self, principal: Principal) -> Context {
+        Context::new(principal, self.deadline)
+    }
+}

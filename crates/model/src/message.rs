@@ -1,0 +1,91 @@
+//! Messages between processes. `wire` frames and carries them; their fields are agreed on here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, Principal};
+
+/// What is asked of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Who asks.
+    pub principal: Principal,
+    /// Time left to answer, in milliseconds; the node gives up after it.
+    pub deadline_ms: u32,
+    /// What is asked.
+    pub body: Body,
+}
+
+/// The kinds of request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// What a path stands for.
+    Lookup {
+        /// The path.
+        path: NsPath,
+    },
+    /// Names of a directory, in byte order.
+    List {
+        /// The directory.
+        path: NsPath,
+        /// Only names after this one; empty for all.
+        after: String,
+        /// At most this many names; the node may send fewer.
+        limit: u32,
+    },
+    /// Bytes of a content; the reply's payload holds exactly the range, cut at the content's end.
+    Read {
+        /// The content, as a lookup gave it.
+        content: Content,
+        /// The bytes wanted, at most 8 MiB.
+        range: ByteRange,
+    },
+    /// What the node is doing, as JSON for people and programs.
+    Status,
+}
+
+/// A node's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The answer, or why there is none.
+    pub result: Result<ReplyBody, Fault>,
+}
+
+/// The kinds of answer, one for each kind of request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplyBody {
+    /// To `Lookup`.
+    Found(Found),
+    /// To `List`.
+    Listed(ListedPage),
+    /// To `Read`: the bytes are the payload.
+    Bytes {
+        /// The content that they belong to.
+        content: ContentId,
+    },
+    /// To `Status`: a JSON document, described in `docs/admin.md`.
+    Status(String),
+}
+
+/// A part of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedPage {
+    /// Names in byte order.
+    pub entries: Vec<ListedEntry>,
+    /// Whether names follow after the last one.
+    pub more: bool,
+    /// Keys below the directory that no name can stand for (`//`, `.`, over 255 bytes).
+    pub hidden: u64,
+}
+
+/// One source as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Path in the namespace.
+    pub path: NsPath,
+    /// The origin's URL, without credentials.
+    pub origin: String,
+    /// Freshness rule.
+    pub freshness: String,
+    /// How the origin proves a version.
+    pub proof: String,
+}

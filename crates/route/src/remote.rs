@@ -1,0 +1,5 @@
+//! A node behind a connection.
+
+/// A node reached over the wire.
+#[derive(Debug)]
+pub struct RemoteNode {}

@@ -1,0 +1,65 @@
+//! What a node answers, in this process or across a connection.
+
+use std::any::Any;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_model::{ByteRange, Content, Fault, Found, ListedPage, NsPath};
+
+use crate::Context;
+
+/// What a node answers. The `_now` calls answer from what this machine holds or say that they cannot; they never wait for
+/// an origin or another node.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// What `path` stands for, if that is known without asking anyone. Takes no lock that is held across I/O.
+    fn lookup_now(&self, context: &Context, path: &NsPath) -> Option<Result<Found, Fault>>;
+
+    /// What `path` stands for.
+    async fn lookup(&self, context: &Context, path: &NsPath) -> Result<Found, Fault>;
+
+    /// Names of a directory after `after`, in byte order, at most `limit`, if its listing is known without asking anyone.
+    fn list_now(&self, context: &Context, path: &NsPath, after: &str, limit: u32) -> Option<Result<ListedPage, Fault>>;
+
+    /// Names of a directory after `after` (empty: from the first), in byte order, at most `limit`.
+    async fn list(&self, context: &Context, path: &NsPath, after: &str, limit: u32) -> Result<ListedPage, Fault>;
+
+    /// Fills `buffer` with the bytes of `range`, which lies within the content and is as long as `buffer`, if all are
+    /// here. May block on a local disk: not for async tasks.
+    fn read_now(&self, context: &Context, content: &Content, range: ByteRange, buffer: &mut [u8]) -> ReadNow;
+
+    /// The bytes of `range`, cut at the content's end, as chunks in order.
+    async fn read(&self, context: &Context, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault>;
+
+    /// A descriptor of the whole content, if it lies on this machine in a file of its own and may be handed out. May
+    /// block on a local disk.
+    fn descriptor(&self, context: &Context, content: &Content) -> Option<Handout>;
+
+    /// What the node is doing, as a JSON document.
+    async fn status(&self, context: &Context) -> Result<String, Fault>;
+}
+
+/// The outcome of [`Service::read_now`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadNow {
+    /// The buffer holds the bytes.
+    Filled,
+    /// Some byte is not here; the buffer's contents mean nothing.
+    Absent,
+}
+
+/// A descriptor of a whole content, opened read-only, and the lease that keeps its bytes in place.
+pub struct Handout {
+    /// The file, whose first `size` bytes are the content.
+    pub file: Arc<OwnedFd>,
+    /// Ends the lease when dropped.
+    pub lease: Box<dyn Any + Send + Sync>,
+}
+
+impl std::fmt::Debug for Handout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handout").field("file", &self.file).finish_non_exhaustive()
+    }
+}
