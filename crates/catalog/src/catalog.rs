@@ -1,0 +1,512 @@
+//! What is known of paths, and until when.
+//!
+//! Two caches: entries by path (what was looked up, and what is absent), and listings by directory. The newer observation
+//! of a name wins. Both are bounded by weight; an evicted entry is asked for again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use forebay_model::{ByteSize, Entry, Found, ListedEntry, ListedPage, NsPath};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::directory::{DirectoryKey, Observed, SourceFacts};
+use crate::listing::{Listing, ListingBuilder};
+use crate::metrics::Metrics;
+
+/// Names of one listing that were seen anew since it was made, at most. Beyond it the listing is dropped.
+const NEWER_MAX: usize = 10_000;
+
+/// How large a catalog may grow.
+#[derive(Clone, Copy, Debug)]
+pub struct CatalogOptions {
+    /// Memory for entries and listings together. A quarter goes to entries.
+    pub memory: ByteSize,
+}
+
+/// What is known of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It stands for this.
+    Found(Found),
+    /// It stands for nothing, for as long as stated.
+    Absent(Duration),
+    /// The origin must be asked.
+    Unknown,
+}
+
+/// A listing that may be used.
+#[derive(Debug)]
+pub struct ListingHeld {
+    listing: Arc<Dated>,
+    /// For how long.
+    pub fresh_for: Duration,
+}
+
+/// Attributes and listings in bounded memory.
+#[derive(Debug)]
+pub struct Catalog {
+    entries: Cache<NsPath, Seen, SeenWeight>,
+    listings: Cache<NsPath, Arc<Dated>, ListingWeight>,
+    listing_max: u64,
+    /// Counts observations, so that the newer of two is known even within one tick of the clock.
+    clock: AtomicU64,
+    metrics: Metrics,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    what: What,
+    at: u64,
+    until: Instant,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Entry(Entry),
+    Absent,
+    /// It changed: whatever older listings say of it is not to be used.
+    Ask,
+}
+
+#[derive(Debug)]
+struct Dated {
+    listing: Listing,
+    at: u64,
+    files_until: Instant,
+    until: Instant,
+    /// Names that were seen anew after the listing was made, in byte order.
+    newer: Mutex<Vec<(Arc<str>, What)>>,
+}
+
+#[derive(Clone, Debug)]
+struct SeenWeight;
+#[derive(Clone, Debug)]
+struct ListingWeight;
+
+impl Weighter<NsPath, Seen> for SeenWeight {
+    fn weight(&self, path: &NsPath, seen: &Seen) -> u64 {
+        let text = match &seen.what {
+            What::Entry(Entry::File(file)) => size_of_val(&**file) + file.content.key.len() + 80,
+            _ => 0,
+        };
+        (size_of::<Seen>() + path.as_str().len() + text + 64) as u64
+    }
+}
+
+impl Weighter<NsPath, Arc<Dated>> for ListingWeight {
+    fn weight(&self, path: &NsPath, dated: &Arc<Dated>) -> u64 {
+        dated.listing.weight() + (path.as_str().len() + size_of::<Dated>() + 64) as u64
+    }
+}
+
+impl Catalog {
+    /// An empty catalog.
+    pub fn new(options: CatalogOptions) -> Self {
+        let entries = (options.memory.0 / 4).max(1 << 20);
+        let listings = (options.memory.0 - options.memory.0 / 4).max(1 << 20);
+        // Few shards: a listing must fit in one of them, and each gets an equal part of the weight.
+        let listing_cache = quick_cache::OptionsBuilder::new()
+            .estimated_items_capacity(1_000)
+            .weight_capacity(listings)
+            .shards(1)
+            .build()
+            .expect("both required options are given");
+        Self {
+            entries: Cache::with_weighter((entries / 500) as usize, entries, SeenWeight),
+            listings: Cache::with_options(
+                listing_cache,
+                ListingWeight,
+                quick_cache::DefaultHashBuilder::default(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            listing_max: listings / 2,
+            clock: AtomicU64::new(0),
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// Adds the catalog's counters to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    /// A moment before the origin is asked: what comes back is as old as this.
+    pub fn begin(&self) -> Asked {
+        Asked { at: self.clock.fetch_add(1, Ordering::Relaxed), when: Instant::now() }
+    }
+
+    /// What is known of `path`, which lies in `source` and is not its root.
+    pub fn lookup(&self, path: &NsPath, now: Instant) -> Held {
+        let own = self.entries.get(path);
+        let listed = path.parent().and_then(|parent| self.listings.get(&parent));
+        if let Some(dated) = &listed
+            && own.as_ref().is_none_or(|own| own.at < dated.at)
+        {
+            if let Some(held) = dated.lookup(path, now) {
+                self.metrics.listing_hits.inc();
+                return held;
+            }
+        } else if let Some(own) = &own
+            && own.until > now
+        {
+            let left = own.until - now;
+            let held = match &own.what {
+                What::Entry(entry) => Held::Found(Found { entry: entry.clone(), fresh_for: left }),
+                What::Absent => Held::Absent(left),
+                What::Ask => Held::Unknown,
+            };
+            if held != Held::Unknown {
+                self.metrics.entry_hits.inc();
+                return held;
+            }
+        }
+        self.metrics.misses.inc();
+        Held::Unknown
+    }
+
+    /// The listing of the directory `path`, if it may be used.
+    pub fn listing(&self, path: &NsPath, now: Instant) -> Option<ListingHeld> {
+        let listing = self.listings.get(path)?;
+        (listing.until > now).then(|| ListingHeld { fresh_for: listing.until - now, listing })
+    }
+
+    /// Takes what was seen under `path`, and returns it as it may be told.
+    pub fn learn(&self, source: &SourceFacts, path: &NsPath, asked: Asked, seen: Observed) -> Held {
+        let now = Instant::now();
+        let (what, fresh) = match seen {
+            Observed::Absent => (What::Absent, source.freshness.of_listings()),
+            Observed::Directory => (What::Entry(source.directory()), source.freshness.of_listings()),
+            Observed::File(file) => {
+                let key: Arc<str> = source.key(path).unwrap_or_default().into();
+                (What::Entry(source.file(&source.path.as_str().into(), key, file)), source.freshness.of_files())
+            }
+        };
+        let until = asked.when + fresh;
+        let left = until.saturating_duration_since(now);
+        let held = match &what {
+            What::Entry(entry) => Held::Found(Found { entry: entry.clone(), fresh_for: left }),
+            _ => Held::Absent(left),
+        };
+        // A slower answer to an older question does not replace a newer one.
+        if self.entries.get(path).is_none_or(|known| known.at <= asked.at) {
+            self.overlay(path, asked.at, &what);
+            self.entries.insert(path.clone(), Seen { what, at: asked.at, until });
+        }
+        held
+    }
+
+    /// Starts a listing of `directory`.
+    pub fn list(&self, directory: DirectoryKey) -> ListingBuilder {
+        ListingBuilder::new(directory)
+    }
+
+    /// The most that one listing may weigh, in bytes.
+    pub fn listing_max(&self) -> u64 {
+        self.listing_max
+    }
+
+    /// Takes a whole listing, and returns it for use by whoever waits for it, even where it may not be used longer.
+    pub fn learn_listing(&self, asked: Asked, listing: Listing) -> ListingHeld {
+        let freshness = listing.source().freshness;
+        let until = asked.when + freshness.of_listings();
+        let files_until = asked.when + freshness.of_files();
+        let path = listing.path().clone();
+        let dated = Arc::new(Dated { listing, at: asked.at, files_until, until, newer: Mutex::default() });
+        if self.listings.get(&path).is_none_or(|known| known.at < asked.at) {
+            self.listings.insert(path, dated.clone());
+        }
+        ListingHeld { listing: dated, fresh_for: until.saturating_duration_since(Instant::now()) }
+    }
+
+    /// The object at `path` is not what it was: it is asked for anew at the next lookup.
+    pub fn forget(&self, path: &NsPath) {
+        self.metrics.forgotten.inc();
+        let at = self.clock.fetch_add(1, Ordering::Relaxed);
+        self.overlay(path, at, &What::Ask);
+        let until = Instant::now() + Duration::from_secs(365 * 86_400);
+        self.entries.insert(path.clone(), Seen { what: What::Ask, at, until });
+    }
+
+    /// Puts what is newly known of `path` over an older listing of its directory.
+    fn overlay(&self, path: &NsPath, at: u64, what: &What) {
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return };
+        let Some(dated) = self.listings.get(&parent) else { return };
+        if dated.at >= at || !dated.differs(name, what) {
+            return;
+        }
+        let mut newer = dated.newer.lock();
+        match newer.binary_search_by(|(known, _)| (**known).cmp(name)) {
+            Ok(known) => newer[known].1 = what.clone(),
+            Err(_) if newer.len() >= NEWER_MAX => {
+                drop(newer);
+                self.listings.remove(&parent);
+            }
+            Err(place) => newer.insert(place, (name.into(), what.clone())),
+        }
+    }
+}
+
+/// A moment before an origin was asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    at: u64,
+    when: Instant,
+}
+
+impl Dated {
+    /// Whether `what` says something else of `name` than the listing with its overlay.
+    fn differs(&self, name: &str, what: &What) -> bool {
+        let known = !self.newer.lock().is_empty();
+        match (self.listing.get(name), what) {
+            _ if known => true,
+            (Some(listed), What::Entry(entry)) => listed != *entry,
+            (None, What::Absent) => false,
+            _ => true,
+        }
+    }
+
+    fn lookup(&self, path: &NsPath, now: Instant) -> Option<Held> {
+        let name = path.name()?;
+        let entry = {
+            let newer = self.newer.lock();
+            match newer.binary_search_by(|(known, _)| (**known).cmp(name)) {
+                Ok(at) => match &newer[at].1 {
+                    What::Entry(entry) => Some(entry.clone()),
+                    What::Absent => None,
+                    What::Ask => return None,
+                },
+                Err(_) => {
+                    drop(newer);
+                    self.listing.get(name)
+                }
+            }
+        };
+        let until = match &entry {
+            Some(Entry::File(_)) => self.files_until,
+            _ => self.until,
+        };
+        let left = until.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        Some(match entry {
+            Some(entry) => Held::Found(Found { entry, fresh_for: left }),
+            None if name.len() > forebay_model::NAME_MAX => return None,
+            None => Held::Absent(left),
+        })
+    }
+}
+
+impl ListingHeld {
+    /// At most `limit` names after `after` (empty: from the first). Empty only if no name follows.
+    pub fn page(&self, after: &str, limit: u32) -> ListedPage {
+        let limit = limit.max(1);
+        let (mut page, mut last) = self.part(after, limit);
+        while page.entries.is_empty()
+            && page.more
+            && let Some(name) = last
+        {
+            // Every name of this part has gone since the listing was made.
+            (page, last) = self.part(&name, limit);
+        }
+        page
+    }
+
+    /// One part of the listing under its overlay, and the last name of the listing in it.
+    fn part(&self, after: &str, limit: u32) -> (ListedPage, Option<Arc<str>>) {
+        let Dated { listing, newer, .. } = &*self.listing;
+        let (positions, more) = listing.after(after, limit as usize);
+        let mut entries: Vec<ListedEntry> = listing.entries(positions).collect();
+        let last = entries.last().filter(|_| more).map(|e| e.name.clone());
+        let newer = newer.lock();
+        if !newer.is_empty() {
+            for (name, what) in newer.iter().filter(|(name, _)| **name > *after) {
+                if last.as_ref().is_some_and(|last| name > last) {
+                    break;
+                }
+                match (entries.binary_search_by(|e| e.name.cmp(name)), what) {
+                    (Ok(at), What::Entry(entry)) => entries[at].entry = entry.clone(),
+                    (Ok(at), What::Absent) => drop(entries.remove(at)),
+                    (Err(at), What::Entry(entry)) => {
+                        entries.insert(at, ListedEntry { name: name.clone(), entry: entry.clone() });
+                    }
+                    (Err(_), What::Absent) | (_, What::Ask) => {}
+                }
+            }
+        }
+        (ListedPage { entries, more, hidden: listing.hidden() }, last)
+    }
+
+    /// Number of names in the listing as it was made.
+    pub fn len(&self) -> usize {
+        self.listing.listing.len()
+    }
+
+    /// Whether there is no name.
+    pub fn is_empty(&self) -> bool {
+        self.listing.listing.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_model::{Freshness, OriginId, TimestampNs, Version};
+
+    use super::*;
+    use crate::directory::ObservedFile;
+
+    struct World {
+        catalog: Catalog,
+        source: Arc<SourceFacts>,
+    }
+
+    fn world(freshness: Freshness) -> World {
+        let source = SourceFacts {
+            path: "/ml".parse().expect("a path"),
+            origin: OriginId { scheme: "s3".into(), endpoint: "".into(), bucket: "b".into() },
+            prefix: "".into(),
+            freshness,
+            added: TimestampNs(7),
+        };
+        let options = CatalogOptions { memory: ByteSize(64 << 20) };
+        World { catalog: Catalog::new(options), source: Arc::new(source) }
+    }
+
+    fn path(text: &str) -> NsPath {
+        text.parse().expect("a path")
+    }
+
+    fn file(etag: &str) -> Observed {
+        Observed::File(ObservedFile { size: 3, mtime: TimestampNs(1), version: Version::Etag(etag.into()) })
+    }
+
+    impl World {
+        fn list(&self, names: &[(&str, &str)]) -> ListingHeld {
+            let asked = self.catalog.begin();
+            let mut b = self.catalog.list(DirectoryKey { source: self.source.clone(), path: path("/ml/d") });
+            for (name, etag) in names {
+                b.push(&format!("d/{name}"), &file(etag)).expect("it fits");
+            }
+            self.catalog.learn_listing(asked, b.finish())
+        }
+
+        fn learn(&self, at: &str, seen: Observed) -> Held {
+            self.catalog.learn(&self.source, &path(at), self.catalog.begin(), seen)
+        }
+
+        fn etag(&self, at: &str) -> String {
+            self.etag_at(at, Instant::now())
+        }
+
+        fn etag_at(&self, at: &str, now: Instant) -> String {
+            match self.catalog.lookup(&path(at), now) {
+                Held::Found(Found { entry: Entry::File(f), .. }) => match &f.content.version {
+                    Version::Etag(etag) => etag.to_string(),
+                    other => format!("{other:?}"),
+                },
+                Held::Found(_) => "directory".to_owned(),
+                Held::Absent(_) => "absent".to_owned(),
+                Held::Unknown => "unknown".to_owned(),
+            }
+        }
+
+        fn listed(&self) -> Vec<String> {
+            let held = self.catalog.listing(&path("/ml/d"), Instant::now()).expect("a listing");
+            held.page("", 100)
+                .entries
+                .iter()
+                .map(|e| format!("{}:{}", e.name, self.etag(&format!("/ml/d/{}", e.name))))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_listing_answers_lookups_of_its_names_and_of_absent_ones() {
+        let w = world(Freshness::default());
+        assert_eq!(w.etag("/ml/d/a"), "unknown");
+        w.list(&[("a", "1"), ("b", "2")]);
+        assert_eq!([w.etag("/ml/d/a"), w.etag("/ml/d/b"), w.etag("/ml/d/c")], ["1", "2", "absent"]);
+    }
+
+    #[test]
+    fn the_newer_observation_wins_in_lookups_and_listings() {
+        let w = world(Freshness::default());
+        w.learn("/ml/d/a", file("0"));
+        w.list(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        assert_eq!(w.etag("/ml/d/a"), "1");
+        w.learn("/ml/d/a", file("9"));
+        w.learn("/ml/d/b", Observed::Absent);
+        w.learn("/ml/d/bb", file("8"));
+        assert_eq!(w.listed(), ["a:9", "bb:8", "c:3"]);
+    }
+
+    #[test]
+    fn what_changed_is_not_answered_from_an_older_listing() {
+        let w = world(Freshness::Immutable);
+        w.list(&[("a", "1")]);
+        w.catalog.forget(&path("/ml/d/a"));
+        assert_eq!(w.etag("/ml/d/a"), "unknown");
+        w.learn("/ml/d/a", file("2"));
+        assert_eq!((w.etag("/ml/d/a"), w.listed()), ("2".to_owned(), vec!["a:2".to_owned()]));
+    }
+
+    #[test]
+    fn a_slow_answer_to_an_older_question_is_not_kept() {
+        let w = world(Freshness::default());
+        let old = w.catalog.begin();
+        w.learn("/ml/d/a", file("2"));
+        w.catalog.learn(&w.source, &path("/ml/d/a"), old, file("1"));
+        assert_eq!(w.etag("/ml/d/a"), "2");
+    }
+
+    #[test]
+    fn answers_end_with_their_freshness() {
+        for (freshness, seconds, file_now, absent_now) in [
+            (Freshness::default(), 59, "1", "absent"),
+            (Freshness::default(), 61, "unknown", "unknown"),
+            (Freshness::Immutable, 61, "1", "unknown"),
+            (Freshness::Check, 0, "unknown", "unknown"),
+        ] {
+            let w = world(freshness);
+            w.list(&[("a", "1")]);
+            w.learn("/ml/e/a", file("1"));
+            w.learn("/ml/e/x", Observed::Absent);
+            let now = Instant::now() + Duration::from_secs(seconds);
+            for directory in ["/ml/d", "/ml/e"] {
+                assert_eq!(w.etag_at(&format!("{directory}/a"), now), file_now, "{freshness} {seconds} {directory}");
+                assert_eq!(w.etag_at(&format!("{directory}/x"), now), absent_now, "{freshness} {seconds} {directory}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_listing_with_newer_names_miss_nothing() {
+        let w = world(Freshness::default());
+        let held = w.list(&[("a", "1"), ("c", "1"), ("e", "1")]);
+        for name in ["0", "b", "d", "f"] {
+            w.learn(&format!("/ml/d/{name}"), file("2"));
+        }
+        w.learn("/ml/d/c", Observed::Absent);
+        let (mut names, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = held.page(&after, 1);
+            names.extend(page.entries.iter().map(|e| e.name.to_string()));
+            if !page.more {
+                break;
+            }
+            after = names.last().expect("a page with more after it is not empty").clone();
+        }
+        assert_eq!(names, ["0", "a", "b", "d", "e", "f"]);
+    }
+
+    #[test]
+    fn a_sea_of_lookups_stays_within_its_memory() {
+        let w = world(Freshness::default());
+        let catalog = Catalog::new(CatalogOptions { memory: ByteSize(4 << 20) });
+        for i in 0..100_000 {
+            catalog.learn(&w.source, &path(&format!("/ml/d/{i}")), catalog.begin(), file("1"));
+        }
+        assert!(catalog.entries.weight() <= 1 << 20, "{}", catalog.entries.weight());
+    }
+}
