@@ -1,0 +1,241 @@
+//! The inodes that the kernel knows.
+//!
+//! Always true: a nodeid in the table stands for one (path, version) and never for another while it is there. It is there
+//! from the first answer that named it until the kernel has forgotten it as often as it was named.
+//!
+//! Size: 56 bytes a slot, at most 8/7 x 2 of that at the worst fill of the map (128), and the allocation of the name; a
+//! file's attributes are shared with whoever gave them. How many there are is the kernel's decision.
+
+use std::sync::Arc;
+
+use forebay_model::{DirectoryEntry, Entry, FileEntry, NsPath};
+use hashbrown::HashMap;
+use hashbrown::hash_map;
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::nodeid::NodeId;
+
+/// Parts of the table, each with a lock: more than threads that work at once, so that they seldom meet.
+const SHARDS: usize = 64;
+
+/// How often a number is derived anew before the table gives up. Two hashes of 64 bits meet once in 2^64 pairs: a second
+/// salt is rare, an eighth is a broken hash.
+const SALTS: u32 = 8;
+
+/// The inodes that the kernel knows.
+pub(crate) struct Nodes {
+    root: NsPath,
+    root_entry: Arc<DirectoryNode>,
+    shards: Vec<Mutex<HashMap<NodeId, Node>>>,
+    known: Gauge,
+}
+
+struct Node {
+    parent: NodeId,
+    /// Answers that named it, less those that the kernel has forgotten.
+    lookups: u64,
+    name: Box<str>,
+    what: What,
+}
+
+#[derive(Clone)]
+enum What {
+    Directory(Arc<DirectoryNode>),
+    File(Arc<FileEntry>),
+}
+
+/// A directory that the kernel knows.
+pub(crate) struct DirectoryNode {
+    pub(crate) path: NsPath,
+    pub(crate) parent: NodeId,
+    pub(crate) entry: DirectoryEntry,
+}
+
+/// What a nodeid stands for.
+pub(crate) enum Known {
+    Directory(Arc<DirectoryNode>),
+    File(Arc<FileEntry>),
+}
+
+impl Nodes {
+    /// A table that knows the root only. `known` shows how many it holds.
+    pub(crate) fn new(root: NsPath, root_entry: DirectoryEntry, known: Gauge) -> Self {
+        let root_entry = Arc::new(DirectoryNode { path: root.clone(), parent: NodeId::ROOT, entry: root_entry });
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { root, root_entry, shards, known }
+    }
+
+    /// What `node` stands for; none if the kernel should not know it.
+    pub(crate) fn get(&self, node: NodeId) -> Option<Known> {
+        if node == NodeId::ROOT {
+            return Some(Known::Directory(self.root_entry.clone()));
+        }
+        let shard = self.shard(node).lock();
+        Some(match &shard.get(&node)?.what {
+            What::Directory(directory) => Known::Directory(directory.clone()),
+            What::File(file) => Known::File(file.clone()),
+        })
+    }
+
+    /// The number of `entry`, which is `name` in `parent`, for an answer that names it: counts as one lookup.
+    ///
+    /// None if no number can be found for it, which only a broken hash can bring about.
+    pub(crate) fn remember(&self, parent: NodeId, path: &NsPath, name: &str, entry: &Entry) -> Option<NodeId> {
+        (0..SALTS).find_map(|salt| {
+            let id = NodeId::derive(path, entry, salt);
+            self.remember_as(id, parent, path, name, entry).then_some(id)
+        })
+    }
+
+    /// The number that [`Self::remember`] would give, without counting a lookup.
+    pub(crate) fn number(&self, parent: NodeId, path: &NsPath, name: &str, entry: &Entry) -> NodeId {
+        let mut ids = (0..SALTS).map(|salt| NodeId::derive(path, entry, salt));
+        let fits = |id: &NodeId| self.shard(*id).lock().get(id).is_none_or(|known| known.is(parent, name, entry));
+        ids.find(fits).unwrap_or_else(|| NodeId::derive(path, entry, 0))
+    }
+
+    /// The kernel has forgotten `count` answers that named `node`.
+    pub(crate) fn forget(&self, node: NodeId, count: u64) {
+        let mut shard = self.shard(node).lock();
+        if let hash_map::Entry::Occupied(mut slot) = shard.entry(node) {
+            slot.get_mut().lookups = slot.get().lookups.saturating_sub(count);
+            if slot.get().lookups == 0 {
+                slot.remove();
+                self.known.dec();
+            }
+        }
+    }
+
+    /// The path of `node`; none for what the kernel does not know.
+    pub(crate) fn path(&self, node: NodeId) -> Option<NsPath> {
+        let (parent, name) = {
+            let shard = self.shard(node).lock();
+            let node = shard.get(&node)?;
+            (node.parent, node.name.clone())
+        };
+        match self.get(parent)? {
+            Known::Directory(directory) => Some(directory.path.join(&name)),
+            Known::File(_) => None,
+        }
+    }
+
+    /// The directory at `path`, if the kernel knows it.
+    pub(crate) fn directory_at(&self, path: &NsPath) -> Option<NodeId> {
+        if *path == self.root {
+            return Some(NodeId::ROOT);
+        }
+        (0..SALTS).map(|salt| NodeId::of_directory(path, salt)).find(|id| {
+            let shard = self.shard(*id).lock();
+            matches!(shard.get(id).map(|node| &node.what), Some(What::Directory(known)) if known.path == *path)
+        })
+    }
+
+    /// The names in `directory` that the kernel knows. Looks at the whole table.
+    pub(crate) fn names_in(&self, directory: NodeId) -> Vec<Box<str>> {
+        let names = |shard: &Mutex<HashMap<NodeId, Node>>| {
+            let shard = shard.lock();
+            shard.values().filter(|node| node.parent == directory).map(|node| node.name.clone()).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(names).collect()
+    }
+
+    /// Counts a lookup of `id` if it stands for this entry or for nothing yet.
+    fn remember_as(&self, id: NodeId, parent: NodeId, path: &NsPath, name: &str, entry: &Entry) -> bool {
+        match self.shard(id).lock().entry(id) {
+            hash_map::Entry::Occupied(mut slot) => {
+                let fits = slot.get().is(parent, name, entry);
+                slot.get_mut().lookups += u64::from(fits);
+                fits
+            }
+            hash_map::Entry::Vacant(slot) => {
+                let what = match entry {
+                    Entry::Directory(directory) => What::Directory(Arc::new(DirectoryNode {
+                        path: path.clone(),
+                        parent,
+                        entry: directory.clone(),
+                    })),
+                    Entry::File(file) => What::File(file.clone()),
+                };
+                slot.insert(Node { parent, lookups: 1, name: name.into(), what });
+                self.known.inc();
+                true
+            }
+        }
+    }
+
+    fn shard(&self, node: NodeId) -> &Mutex<HashMap<NodeId, Node>> {
+        // The map takes other bits of the number by hashing it again.
+        &self.shards[(node.0 >> 32) as usize % SHARDS]
+    }
+}
+
+impl Node {
+    fn is(&self, parent: NodeId, name: &str, entry: &Entry) -> bool {
+        let same_entry = match (&self.what, entry) {
+            (What::Directory(_), Entry::Directory(_)) => true,
+            (What::File(known), Entry::File(file)) => known.content.id == file.content.id,
+            (What::Directory(_), Entry::File(_)) | (What::File(_), Entry::Directory(_)) => false,
+        };
+        same_entry && self.parent == parent && *self.name == *name
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use forebay_model::{Content, ContentId, TimestampNs, Version};
+
+    use super::*;
+
+    fn file(id: u128) -> Entry {
+        let version = Version::Id(id.to_string().into());
+        let content = Content { source: "/".into(), key: "k".into(), version, size: 1, id: ContentId::from_u128(id) };
+        Entry::File(Arc::new(FileEntry { content, mtime: TimestampNs(0) }))
+    }
+
+    fn nodes() -> Nodes {
+        Nodes::new(NsPath::root(), DirectoryEntry { mtime: TimestampNs(0) }, Gauge::default())
+    }
+
+    fn path(text: &str) -> NsPath {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_node_lives_until_it_is_forgotten_as_often_as_it_was_named() {
+        let nodes = nodes();
+        let id = nodes.remember(NodeId::ROOT, &path("/a"), "a", &file(1)).unwrap();
+        assert_eq!(nodes.remember(NodeId::ROOT, &path("/a"), "a", &file(1)), Some(id));
+        nodes.forget(id, 1);
+        assert!(nodes.get(id).is_some());
+        nodes.forget(id, 1);
+        assert!(nodes.get(id).is_none());
+        assert_eq!(nodes.known.get(), 0);
+        nodes.forget(id, 1);
+    }
+
+    #[test]
+    fn versions_and_paths_have_numbers_of_their_own() {
+        let nodes = nodes();
+        let a1 = nodes.remember(NodeId::ROOT, &path("/a"), "a", &file(1)).unwrap();
+        let a2 = nodes.remember(NodeId::ROOT, &path("/a"), "a", &file(2)).unwrap();
+        let b1 = nodes.remember(NodeId::ROOT, &path("/b"), "b", &file(1)).unwrap();
+        assert!(a1 != a2 && a1 != b1 && a2 != b1);
+    }
+
+    #[test]
+    fn a_number_that_is_taken_is_salted() {
+        let nodes = nodes();
+        let taken = NodeId::derive(&path("/a"), &file(1), 0);
+        assert!(nodes.remember_as(taken, NodeId::ROOT, &path("/other"), "other", &file(9)));
+        let id = nodes.remember(NodeId::ROOT, &path("/a"), "a", &file(1)).unwrap();
+        assert_eq!(id, NodeId::derive(&path("/a"), &file(1), 1));
+        assert_eq!(nodes.number(NodeId::ROOT, &path("/a"), "a", &file(1)), id);
+    }
+
+    #[test]
+    fn a_slot_is_as_small_as_documented() {
+        assert_eq!(size_of::<(NodeId, Node)>(), 56);
+    }
+}

@@ -1,0 +1,125 @@
+//! The seam between the door and what carries FUSE's messages.
+//!
+//! A session takes requests from the kernel and calls a [`Handler`] for each, on a thread of its own. The handler answers
+//! through the answer that it is given: there and then, or later from any thread. An answer that is dropped fails with
+//! EIO. Buffers of replies belong to the session, so that one that shares memory with the kernel can take the other's
+//! place. No type of a FUSE library or of a runtime crosses.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_client::ReadNow;
+
+use crate::attributes::Attributes;
+use crate::errno::Errno;
+use crate::nodeid::NodeId;
+
+mod buffers;
+mod device;
+
+pub(crate) use device::{DeviceSession, Notifier, SessionOptions};
+
+/// Who asks, as the kernel states it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Zero if the process cannot be seen from here.
+    pub(crate) pid: u32,
+}
+
+/// The number of an open directory; what it means is the handler's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Handle(pub(crate) u64);
+
+/// What the kernel is told about a name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NamedEntry {
+    pub(crate) attributes: Attributes,
+    /// For how long it may hold the attributes.
+    pub(crate) attributes_fresh: Duration,
+    /// For how long it may hold that the name stands for them.
+    pub(crate) name_fresh: Duration,
+}
+
+/// One name of a listing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed<'a> {
+    pub(crate) name: &'a str,
+    /// What the kernel gives back to go on after this name.
+    pub(crate) next: u64,
+    pub(crate) attributes: &'a Attributes,
+    /// For how long it may hold name and attributes, where they are sent.
+    pub(crate) fresh: Duration,
+}
+
+/// A file that the kernel reads by itself for as long as this lives.
+pub(crate) struct Backing(Box<dyn Any + Send + Sync>);
+
+/// Answers requests. Never waits for an origin: what is not at hand is answered later.
+pub(crate) trait Handler: Send + Sync + 'static {
+    fn lookup(&self, caller: Caller, parent: NodeId, name: &[u8], answer: impl AnswerEntry);
+    fn forget(&self, node: NodeId, count: u64);
+    fn attributes(&self, node: NodeId, answer: impl AnswerAttributes);
+    fn open(&self, caller: Caller, node: NodeId, to_write: bool, answer: impl AnswerOpen);
+    fn release(&self, node: NodeId);
+    fn read(&self, caller: Caller, node: NodeId, offset: u64, len: u32, answer: impl AnswerBytes);
+    fn open_directory(&self, caller: Caller, node: NodeId, answer: impl AnswerOpenDirectory);
+    fn release_directory(&self, handle: Handle);
+    /// `remember`: each name that is added counts as a lookup, except `.` and `..`.
+    fn list(&self, caller: Caller, node: NodeId, handle: Handle, offset: u64, remember: bool, answer: impl AnswerNames);
+    /// A request that is refused without looking at it was answered so.
+    fn refused(&self, op: &'static str, errno: Errno);
+    /// A call of this handler panicked; its request has been answered with EIO.
+    fn panicked(&self);
+}
+
+/// An answer that is still owed. Dropped, it fails with EIO.
+pub(crate) trait Answer: Send + Sized + 'static {
+    fn fail(self, errno: Errno);
+}
+
+/// To a lookup.
+pub(crate) trait AnswerEntry: Answer {
+    fn found(self, entry: &NamedEntry);
+    /// The name does not exist, and the kernel may hold that for `fresh`.
+    fn absent(self, fresh: Duration);
+}
+
+/// To a stat.
+pub(crate) trait AnswerAttributes: Answer {
+    fn attributes(self, attributes: &Attributes, fresh: Duration);
+}
+
+/// To a read.
+pub(crate) trait AnswerBytes: Answer {
+    /// Lends a buffer of `len` bytes to `fill` and sends it if that filled it; gives the answer back if not.
+    fn fill(self, len: usize, fill: impl FnOnce(&mut [u8]) -> ReadNow) -> Result<(), Self>;
+    /// Sends `chunks` in order.
+    fn chunks(self, chunks: &[Bytes]);
+}
+
+/// To an open of a file.
+pub(crate) trait AnswerOpen: Answer {
+    /// Lets the kernel read `file` by itself.
+    fn register(&self, file: BorrowedFd<'_>) -> io::Result<Backing>;
+    /// Opened; the kernel keeps what its page cache holds of the file.
+    fn opened_cached(self);
+    /// Opened; the kernel reads `backing`, which lives until the release.
+    fn opened_passthrough(self, backing: &Backing);
+}
+
+/// To an open of a directory.
+pub(crate) trait AnswerOpenDirectory: Answer {
+    fn opened(self, handle: Handle);
+}
+
+/// To a listing.
+pub(crate) trait AnswerNames: Answer {
+    /// Whether `listed` had room. If not it was not added.
+    fn add(&mut self, listed: &Listed<'_>) -> bool;
+    fn done(self);
+}
