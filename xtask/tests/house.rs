@@ -31,7 +31,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("fuser", "forebay-fuse"),
     ("quick_cache", "forebay-catalog"),
     ("postcard", "forebay-wire"),
-    ("blake3", "forebay-model"),
     ("axum", "forebay"),
     ("clap", "forebay"),
     ("indicatif", "forebay"),

@@ -335,7 +335,7 @@ impl ListingHeld {
                 }
             }
         }
-        (ListedPage { entries, more, hidden: listing.hidden() }, last)
+        (ListedPage { entries, more, hidden: listing.hidden(), fresh_for: self.fresh_for }, last)
     }
 
     /// Number of names in the listing as it was made.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay_model::{ByteSize, Freshness, NsPath};
+use forebay_model::{ByteSize, NsPath};
 
 /// Which of the two kinds a mount is. They exclude each other for the whole life of a mount: after one refused OPEN the
 /// kernel never sends OPEN again.
@@ -42,10 +42,6 @@ pub struct MountOptions {
     pub fs_name: String,
     /// Programs, by the name in `/proc/PID/comm`, that may not open directories: they would list the whole origin.
     pub refuse_programs: Vec<String>,
-    /// For how long the kernel may hold the absence of a name; zero: not at all.
-    pub negative_timeout: Duration,
-    /// For how long the kernel may hold a name that a listing brought.
-    pub entry_timeout_of_listing: Duration,
     /// How many requests for bytes may wait for the service at once; more of them queue. Bounds the memory of replies to
     /// this many MiB.
     pub reads_in_flight: usize,
@@ -75,8 +71,6 @@ impl MountOptions {
             refuse_programs: ["updatedb", "mlocate", "plocate", "updatedb.mlocat", "updatedb.plocat"]
                 .map(str::to_owned)
                 .to_vec(),
-            negative_timeout: Freshness::DEFAULT_TTL,
-            entry_timeout_of_listing: Freshness::DEFAULT_TTL,
             reads_in_flight: 128,
             request_limit: Duration::from_secs(60),
         }

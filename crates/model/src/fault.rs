@@ -1,6 +1,7 @@
 //! Why a request was not answered: what crosses the wire, and what every front door translates.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +39,19 @@ pub struct Fault {
     pub kind: FaultKind,
     /// One sentence for people. Holds no secret.
     pub message: String,
+    /// For how long the holder of an absence (`NotFound`) may believe it without asking again; zero for other kinds.
+    pub fresh_for: Duration,
 }
 
 impl Fault {
     /// A fault of `kind` with a sentence for people.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), fresh_for: Duration::ZERO }
+    }
+
+    /// The absence of what was asked for, which may be believed for a while.
+    pub fn absent(message: impl Into<String>, fresh_for: Duration) -> Self {
+        Self { kind: FaultKind::NotFound, message: message.into(), fresh_for }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Messages between processes. `wire` frames and carries them; their fields are agreed on here.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, Principal};
@@ -75,6 +77,8 @@ pub struct ListedPage {
     pub more: bool,
     /// Keys below the directory that no name can stand for (`//`, `.`, over 255 bytes).
     pub hidden: u64,
+    /// For how long its holder may use it without asking again.
+    pub fresh_for: Duration,
 }
 
 /// One source as `status` shows it.

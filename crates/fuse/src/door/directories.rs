@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_model::{ListedEntry, ListedPage};
 use hashbrown::HashMap;
@@ -29,6 +29,8 @@ pub(crate) struct Listing {
     /// Number of names before the page.
     start: u64,
     page: Arc<[ListedEntry]>,
+    /// Until when the page's names may be held.
+    fresh_until: Instant,
     /// Whether names follow the page.
     more: bool,
     /// Numbers of names, and the last of that many; in order, without the first page's.
@@ -70,7 +72,7 @@ impl Directories {
 
 impl Listing {
     pub(crate) fn new() -> Self {
-        Self { start: 0, page: Arc::new([]), more: true, checkpoints: Vec::new() }
+        Self { start: 0, page: Arc::new([]), fresh_until: Instant::now(), more: true, checkpoints: Vec::new() }
     }
 
     /// What stands after the first `index` names.
@@ -94,6 +96,7 @@ impl Listing {
         self.start = start;
         self.page = page.entries.into();
         self.more = page.more;
+        self.fresh_until = Instant::now() + page.fresh_for;
         if let Some(last) = self.page.last() {
             let checkpoint = (start + self.page.len() as u64, last.name.clone());
             let place = self.checkpoints.partition_point(|(number, _)| *number < checkpoint.0);
@@ -104,6 +107,11 @@ impl Listing {
             }
             self.thin_out(start + self.page.len() as u64);
         }
+    }
+
+    /// For how long the names of the page at hand may be held.
+    pub(crate) fn fresh_left(&self) -> Duration {
+        self.fresh_until.saturating_duration_since(Instant::now())
     }
 
     fn missing((start, after): &(u64, Arc<str>)) -> At {
@@ -131,7 +139,7 @@ mod tests {
     fn page(range: std::ops::Range<u64>, more: bool) -> ListedPage {
         let entry = Entry::Directory(DirectoryEntry { mtime: TimestampNs(0) });
         let entries = range.map(|n| ListedEntry { name: format!("{n:09}").into(), entry: entry.clone() }).collect();
-        ListedPage { entries, more, hidden: 0 }
+        ListedPage { entries, more, hidden: 0, fresh_for: Duration::ZERO }
     }
 
     fn check(listing: &Listing, index: u64, expected: &str) {

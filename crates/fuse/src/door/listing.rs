@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::directories::{At, Listing};
 use super::lookup::no_number;
 use super::{Door, principal};
+use crate::attributes::NAME_FRESH_MAX;
 use crate::errno::Errno;
 use crate::nodeid::NodeId;
 use crate::nodes::{DirectoryNode, Known};
@@ -156,7 +157,7 @@ impl<A: AnswerNames> Filling<A> {
     /// Adds one name at the offset; false if the reply is full.
     fn add(&mut self, name: &str, node: NodeId, entry: &Entry) -> bool {
         let attributes = self.door.looks.attributes(node, entry);
-        let fresh = self.door.entry_timeout_of_listing;
+        let fresh = self.listing.lock().fresh_left().min(NAME_FRESH_MAX);
         let added = self.answer.add(&Listed { name, next: self.offset + 1, attributes: &attributes, fresh });
         self.offset += u64::from(added);
         self.is_empty &= !added;

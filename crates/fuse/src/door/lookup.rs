@@ -42,9 +42,9 @@ impl Door {
     fn answer_lookup(&self, answer: impl AnswerEntry, parent: NodeId, path: &NsPath, result: Result<Found, Fault>) {
         match result {
             Ok(found) => self.answer_found(answer, parent, path, &found),
-            Err(fault) if fault.kind == FaultKind::NotFound && !self.negative_timeout.is_zero() => {
+            Err(fault) if fault.kind == FaultKind::NotFound && !fault.fresh_for.is_zero() => {
                 self.metrics.error(Errno::NO_ENTRY);
-                answer.absent(self.negative_timeout);
+                answer.absent(fault.fresh_for.min(NAME_FRESH_MAX));
             }
             Err(fault) => self.fail(answer, "lookup", parent, &fault),
         }

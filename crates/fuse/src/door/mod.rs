@@ -11,7 +11,7 @@ use forebay_model::{DirectoryEntry, Fault, FaultKind, Principal, TimestampNs};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{Semaphore, watch};
 
-use crate::attributes::{ATTRIBUTES_FRESH, Looks, NAME_FRESH_MAX};
+use crate::attributes::{ATTRIBUTES_FRESH, Looks};
 use crate::errno::Errno;
 use crate::invalidator::Invalidator;
 use crate::metrics::Metrics;
@@ -44,8 +44,6 @@ pub(crate) struct Inner {
     runtime: Runtime,
     kind: Kind,
     looks: Looks,
-    negative_timeout: Duration,
-    entry_timeout_of_listing: Duration,
     request_limit: Duration,
     refuse_programs: Vec<String>,
     nodes: Arc<Nodes>,
@@ -90,8 +88,6 @@ impl Door {
             runtime,
             kind: options.kind,
             looks: Looks::of(options),
-            negative_timeout: options.negative_timeout.min(NAME_FRESH_MAX),
-            entry_timeout_of_listing: options.entry_timeout_of_listing.min(NAME_FRESH_MAX),
             request_limit: options.request_limit,
             refuse_programs: options.refuse_programs.clone(),
             nodes,

@@ -43,7 +43,8 @@ fn bytes_that_are_gone_are_stale_and_the_next_open_sees_the_new_ones() {
 
 #[test]
 fn an_outdated_name_is_looked_up_anew() {
-    let fixture = Fixture::with(Fake::new(), |options| options.negative_timeout = std::time::Duration::from_secs(3600));
+    let fixture = Fixture::new(Fake::new());
+    fixture.fake.absent_ms.store(3_600_000, std::sync::atomic::Ordering::Relaxed);
     fixture.fake.put("/d/f", "old");
     assert_eq!(fs::read_to_string(fixture.path("d/f")).unwrap(), "old");
     assert_eq!(errno(fs::metadata(fixture.path("d/new"))), libc::ENOENT);

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use forebay_model::FaultKind;
 
@@ -103,7 +102,8 @@ fn the_kernel_reads_ahead_by_a_mebibyte_a_request() {
 
 #[test]
 fn faults_have_their_errno() {
-    let fixture = Fixture::with(Fake::new(), |options| options.negative_timeout = Duration::ZERO);
+    let fixture = Fixture::new(Fake::new());
+    fixture.fake.absent_ms.store(0, Ordering::Relaxed);
     let cases = [
         (FaultKind::NotFound, libc::ENOENT),
         (FaultKind::Denied, libc::EACCES),

@@ -30,6 +30,8 @@ pub(crate) struct Fake {
     pub(crate) at_hand: AtomicBool,
     /// For how long answers may be held, in ms.
     pub(crate) fresh_ms: AtomicU64,
+    /// For how long an absence may be held, in ms.
+    pub(crate) absent_ms: AtomicU64,
     /// Reads never end while set.
     pub(crate) hang: AtomicBool,
     /// Told when a read hangs.
@@ -51,6 +53,7 @@ impl Fake {
             versions: AtomicU64::new(0),
             at_hand: AtomicBool::new(true),
             fresh_ms: AtomicU64::new(3_600_000),
+            absent_ms: AtomicU64::new(60_000),
             hang: AtomicBool::new(false),
             hung: Notify::new(),
             panic: AtomicBool::new(false),
@@ -121,7 +124,8 @@ impl Fake {
         let entry = if path.is_root() {
             Entry::Directory(DirectoryEntry { mtime: TimestampNs(0) })
         } else {
-            let none = || Fault::new(FaultKind::NotFound, format!("{path} does not exist"));
+            let held = Duration::from_millis(self.absent_ms.load(Ordering::Relaxed));
+            let none = || Fault::absent(format!("{path} does not exist"), held);
             self.tree.lock().get(&split(path.as_str())).cloned().ok_or_else(none)?
         };
         Ok(Found { entry, fresh_for: Duration::from_millis(self.fresh_ms.load(Ordering::Relaxed)) })
@@ -139,7 +143,12 @@ impl Fake {
             entry: entry.clone(),
         };
         let entries = names.by_ref().take(limit as usize).map(listed).collect();
-        Ok(ListedPage { entries, more: names.next().is_some(), hidden: 0 })
+        Ok(ListedPage {
+            entries,
+            more: names.next().is_some(),
+            hidden: 0,
+            fresh_for: Duration::from_millis(self.fresh_ms.load(Ordering::Relaxed)),
+        })
     }
 
     fn bytes(&self, content: &Content) -> Option<Bytes> {

@@ -1,0 +1,394 @@
+//! Reads a content: from the store, from what is arriving, from the origin.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use forebay_catalog::Catalog;
+use forebay_model::{
+    BlockSummer, ByteRange, ByteSize, Content, Fault, FaultKind, PageIndex, is_small, page_len, pages_of,
+};
+use forebay_route::Context;
+use forebay_store::{Caching, Fill, Group, Kept, ReadOutcome, Residency, Store};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use super::budget::{Budget, Memory};
+use super::flight::Flight;
+use super::read_ahead::ReadAhead;
+use super::runs::runs;
+use super::table::{Claim, Flights};
+use crate::metrics::FetchMetrics;
+use crate::source::Source;
+
+/// The slowest origin that a fetch bears with: beyond its limit it gets this much time for its bytes.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// Times that a page which was there a moment ago, and was evicted, is looked for anew.
+const ATTEMPTS: usize = 4;
+
+/// How bytes are fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchSettings {
+    /// Memory for bytes on their way from origins, until the store has them.
+    pub memory: ByteSize,
+    /// The most to fetch ahead of one reader.
+    pub read_ahead_max: ByteSize,
+    /// The most to ask for in one request.
+    pub request_max: ByteSize,
+    /// How long an origin may take for one answer.
+    pub deadline: Duration,
+    /// How reads of the store treat the kernel's page cache.
+    pub caching: Caching,
+}
+
+/// Fetches pages, each once for all who wait.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    store: Arc<Store>,
+    catalog: Arc<Catalog>,
+    flights: Flights,
+    budget: Budget,
+    read_ahead: Mutex<ReadAhead>,
+    settings: FetchSettings,
+    runtime: Handle,
+    pub(crate) metrics: FetchMetrics,
+}
+
+/// Whether somebody waits for a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Now,
+    Ahead,
+}
+
+impl Fetcher {
+    pub(crate) fn new(store: Arc<Store>, catalog: Arc<Catalog>, settings: FetchSettings, runtime: Handle) -> Self {
+        Self {
+            store,
+            catalog,
+            flights: Flights::default(),
+            budget: Budget::new(settings.memory),
+            read_ahead: Mutex::new(ReadAhead::new(settings.read_ahead_max.0.min(settings.memory.0 / 2))),
+            settings,
+            runtime,
+            metrics: FetchMetrics::default(),
+        }
+    }
+
+    /// Pages on their way, and bytes of memory that they take.
+    pub(crate) fn load(&self) -> (usize, u64) {
+        (self.flights.len(), self.budget.taken())
+    }
+
+    /// Fills `buffer` with `range` if every byte is here. Blocks on a local disk.
+    pub(crate) fn read_now(
+        self: &Arc<Self>,
+        source: &Arc<Source>,
+        content: &Content,
+        range: ByteRange,
+        buffer: &mut [u8],
+    ) -> bool {
+        let here = self.copy_here(content, range, buffer);
+        if here && !is_small(content.size) && self.store.residency(content.id, content.size) != Residency::Whole {
+            self.fetch_ahead(source, content, range);
+        }
+        here
+    }
+
+    fn copy_here(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
+        if self.read_store(content, range, buffer) {
+            return true;
+        }
+        if self.flights.len() == 0 {
+            return false;
+        }
+        let mut rest = buffer;
+        for page in pages_of(range) {
+            let part = range.intersect(ByteRange::new(page.start(), page.next().start()));
+            let (now, later) = rest.split_at_mut(part.len() as usize);
+            let flight = self.flights.get(content.id, page);
+            let here = match flight {
+                Some(flight) => flight.copy_now(part.start - page.start(), now),
+                None => self.read_store(content, part, now),
+            };
+            if !here {
+                return false;
+            }
+            rest = later;
+        }
+        true
+    }
+
+    fn read_store(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
+        self.store.read(content.id, content.size, range, buffer, self.settings.caching) == ReadOutcome::Filled
+    }
+
+    /// The bytes of `range`, which lies within the content.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        context: &Context,
+        source: &Arc<Source>,
+        content: &Content,
+        range: ByteRange,
+    ) -> Result<Vec<Bytes>, Fault> {
+        let began = Instant::now();
+        let wanted = self.claim(content, pages_of(range));
+        self.start(source, content, wanted, Want::Now);
+        self.fetch_ahead(source, content, range);
+        let mut chunks = Vec::new();
+        for page in pages_of(range) {
+            let part = range.intersect(ByteRange::new(page.start(), page.next().start()));
+            chunks.extend(self.piece(context, source, content, page, part, began).await?);
+        }
+        Ok(chunks)
+    }
+
+    /// The bytes `part` of one page.
+    async fn piece(
+        self: &Arc<Self>,
+        context: &Context,
+        source: &Arc<Source>,
+        content: &Content,
+        page: PageIndex,
+        part: ByteRange,
+        began: Instant,
+    ) -> Result<Vec<Bytes>, Fault> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            if let Some(flight) = self.flights.get(content.id, page) {
+                match flight.wait(part.start - page.start(), part.end - page.start(), context.deadline).await {
+                    Ok(chunks) => return Ok(chunks),
+                    // Somebody else's attempt, begun before this reader came, does not speak for this one.
+                    Err(fault) if flight.started < began && is_passing(&fault) && !context.left().is_zero() => {
+                        last = Some(fault);
+                    }
+                    Err(fault) => return Err(fault),
+                }
+            } else if let Some(bytes) = self.read_store_async(content, part).await {
+                return Ok(vec![bytes]);
+            }
+            let wanted = self.claim(content, std::iter::once(page));
+            self.start(source, content, wanted, Want::Now);
+        }
+        Err(last.unwrap_or_else(|| {
+            let message = format!("{}: the page at {} is evicted faster than it can be read", content.key, part.start);
+            Fault::new(FaultKind::Unavailable, message)
+        }))
+    }
+
+    async fn read_store_async(self: &Arc<Self>, content: &Content, part: ByteRange) -> Option<Bytes> {
+        if !self.store.has_page(content.id, PageIndex::of(part.start)) {
+            return None;
+        }
+        let (this, content) = (self.clone(), content.clone());
+        let read = move || {
+            let mut buffer = vec![0; part.len() as usize];
+            this.read_store(&content, part, &mut buffer).then(|| Bytes::from(buffer))
+        };
+        self.runtime.spawn_blocking(read).await.ok().flatten()
+    }
+
+    /// Follows a reader, and fetches ahead of it what memory allows.
+    fn fetch_ahead(self: &Arc<Self>, source: &Arc<Source>, content: &Content, range: ByteRange) {
+        if is_small(content.size) {
+            return;
+        }
+        let until = self.read_ahead.lock().observe(content.id, range, content.size);
+        let request = self.settings.request_max.0.max(1);
+        // In whole requests, so that a reader that moves by a page does not fetch page by page; the end counts as whole.
+        let until = if until == content.size { until } else { until - until % request };
+        if until <= range.end {
+            return;
+        }
+        let ahead = pages_of(ByteRange::new(range.end, until)).filter(|page| page.start() >= range.end);
+        let run_pages = self.request_pages();
+        let missing = ahead
+            .filter(|page| !self.store.has_page(content.id, *page) && self.flights.get(content.id, *page).is_none());
+        for run in runs(missing, |page| *page, run_pages) {
+            // Memory first: read-ahead takes what is free now, and nothing from those who wait.
+            let sizes = run.iter().map(|page| page_len(content.size, *page));
+            if !self.budget.is_easy() {
+                return;
+            }
+            let Some(memory) = self.budget.try_take(sizes) else { return };
+            let claimed = self.claim(content, run.into_iter());
+            self.launch_runs(source, content, claimed, Some(memory), Want::Ahead);
+        }
+    }
+
+    fn request_pages(&self) -> usize {
+        ((self.settings.request_max.0 / forebay_model::PAGE) as usize).max(1)
+    }
+
+    /// Enters flights for those of `pages` that are neither here nor on their way.
+    fn claim(&self, content: &Content, pages: impl Iterator<Item = PageIndex>) -> Vec<Arc<Flight>> {
+        let mut claimed = Vec::new();
+        for page in pages {
+            if self.store.has_page(content.id, page) {
+                continue;
+            }
+            match self.flights.claim(content.id, page, page_len(content.size, page)) {
+                Claim::Theirs => {
+                    self.metrics.joined.inc();
+                }
+                // It may have come in between the look at the store and the claim.
+                Claim::Mine(flight) if self.store.has_page(content.id, page) => self.flights.remove(&flight),
+                Claim::Mine(flight) => claimed.push(flight),
+            }
+        }
+        claimed
+    }
+
+    fn start(self: &Arc<Self>, source: &Arc<Source>, content: &Content, flights: Vec<Arc<Flight>>, want: Want) {
+        if !flights.is_empty() {
+            self.launch_runs(source, content, flights, None, want);
+        }
+    }
+
+    fn launch_runs(
+        self: &Arc<Self>,
+        source: &Arc<Source>,
+        content: &Content,
+        flights: Vec<Arc<Flight>>,
+        mut memory: Option<Memory>,
+        want: Want,
+    ) {
+        for run in runs(flights, |flight| flight.page, self.request_pages()) {
+            let bytes: u64 = run.iter().map(|f| f.len).sum();
+            match want {
+                Want::Now => self.metrics.bytes_wanted.inc_by(bytes),
+                Want::Ahead => self.metrics.bytes_ahead.inc_by(bytes),
+            };
+            for flight in &run {
+                flight.hold(memory.as_mut().and_then(|memory| memory.split(flight.len)));
+            }
+            let has_memory = memory.is_some();
+            let landing = Landing { fetcher: self.clone(), flights: run };
+            let (source, content) = (source.clone(), content.clone());
+            self.runtime.spawn(async move { landing.fetch(&source, &content, has_memory).await });
+        }
+    }
+
+    /// A page is whole: offers it to the store, and leaves it in the table until the store has it.
+    fn landed(self: &Arc<Self>, source: &Source, content: &Content, flight: &Arc<Flight>, summer: BlockSummer) {
+        let fill = Fill {
+            id: content.id,
+            size: content.size,
+            group: group_of(source),
+            page: flight.page,
+            chunks: flight.chunks(),
+            sums: summer.finish(),
+        };
+        let (fetcher, waiting) = (self.clone(), flight.clone());
+        let done = Box::new(move |kept: Kept| match kept {
+            Kept::Yes => fetcher.flights.remove(&waiting),
+            Kept::No(_) => fetcher.not_kept(&waiting),
+        });
+        if self.store.keep(fill, done).is_err() {
+            self.not_kept(flight);
+        }
+    }
+
+    fn not_kept(&self, flight: &Arc<Flight>) {
+        self.metrics.not_kept.inc();
+        if self.budget.is_easy() {
+            self.flights.linger(flight.clone());
+        } else {
+            self.flights.remove(flight);
+        }
+    }
+
+    async fn take_memory(&self, flights: &[Arc<Flight>], deadline: Instant) -> Option<Memory> {
+        loop {
+            if let Some(memory) = self.budget.try_take(flights.iter().map(|f| f.len)) {
+                return Some(memory);
+            }
+            if !self.flights.let_go() {
+                return self.budget.take(flights.iter().map(|f| f.len), deadline).await;
+            }
+        }
+    }
+}
+
+/// A run of flights that one request fetches. Whatever ends it, no flight is left waiting.
+struct Landing {
+    fetcher: Arc<Fetcher>,
+    flights: Vec<Arc<Flight>>,
+}
+
+impl Landing {
+    async fn fetch(self, source: &Arc<Source>, content: &Content, has_memory: bool) {
+        if let Err(fault) = self.try_fetch(source, content, has_memory).await {
+            if fault.kind == FaultKind::Changed
+                && let Some(path) = source.facts.path_of(&content.key)
+            {
+                self.fetcher.catalog.forget(&path);
+            }
+            self.fetcher.metrics.failed.inc();
+            self.fail(&fault);
+        }
+    }
+
+    async fn try_fetch(&self, source: &Arc<Source>, content: &Content, has_memory: bool) -> Result<(), Fault> {
+        let (Some(first), Some(last)) = (self.flights.first(), self.flights.last()) else { return Ok(()) };
+        let range = ByteRange::new(first.page.start(), last.page.start() + last.len);
+        let limit = self.fetcher.settings.deadline;
+        if !has_memory {
+            let memory = self.fetcher.take_memory(&self.flights, Instant::now() + limit).await;
+            let mut memory = memory.ok_or_else(|| {
+                let message = "no memory for a fetch came free in time; raise memory.budget or lower the load";
+                Fault::new(FaultKind::TimedOut, message)
+            })?;
+            for flight in &self.flights {
+                flight.hold(memory.split(flight.len));
+            }
+        }
+        let deadline = Instant::now() + limit + Duration::from_secs(range.len() / BYTES_PER_SECOND_MIN);
+        let mut stream = source.upstream.read(&content.key, &content.version, content.size, range, deadline).await?;
+        let mut carry = Bytes::new();
+        for flight in &self.flights {
+            let mut summer = BlockSummer::default();
+            let mut need = flight.len;
+            while need > 0 {
+                if carry.is_empty() {
+                    carry = stream.next().await?.ok_or_else(|| ended_short(content))?;
+                }
+                let chunk = carry.split_to(carry.len().min(need as usize));
+                need -= chunk.len() as u64;
+                summer.update(&chunk);
+                flight.push(chunk);
+            }
+            self.fetcher.landed(source, content, flight, summer);
+        }
+        Ok(())
+    }
+
+    fn fail(&self, fault: &Fault) {
+        for flight in self.flights.iter().filter(|flight| !flight.is_whole()) {
+            self.fetcher.flights.remove(flight);
+            flight.fail(fault);
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        // Reached with flights under way only if the task panicked or was cancelled.
+        self.fail(&Fault::new(FaultKind::Unavailable, "the fetch was given up; read again"));
+    }
+}
+
+fn ended_short(content: &Content) -> Fault {
+    Fault::new(FaultKind::Bug, format!("{}: the origin's stream ended short without an error", content.key))
+}
+
+/// Whether another attempt may succeed.
+fn is_passing(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::TimedOut | FaultKind::Unavailable)
+}
+
+/// A group for each source: its quota, its pins and its end go by it.
+fn group_of(source: &Source) -> Group {
+    let object = forebay_model::ObjectId::derive(&source.facts.origin, source.facts.path.as_str());
+    Group(object.as_u128() as u64)
+}

@@ -1,0 +1,173 @@
+//! One page on its way: chunks as they arrive, and whoever waits for them.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use forebay_model::{ContentId, Fault, FaultKind, PageIndex};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::budget::Memory;
+
+/// A page that is being fetched, or that was and is not in the store yet.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) content: ContentId,
+    pub(crate) page: PageIndex,
+    /// Length of the page in bytes.
+    pub(crate) len: u64,
+    pub(crate) started: Instant,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunks: Vec<Bytes>,
+    have: u64,
+    failed: Option<Fault>,
+    memory: Option<Memory>,
+}
+
+impl Flight {
+    pub(crate) fn new(content: ContentId, page: PageIndex, len: u64) -> Self {
+        let (state, changed) = (Mutex::default(), Notify::new());
+        Self { content, page, len, started: Instant::now(), state, changed }
+    }
+
+    /// Holds `memory` for as long as anybody holds the flight.
+    pub(crate) fn hold(&self, memory: Option<Memory>) {
+        self.state.lock().memory = memory;
+    }
+
+    /// Takes the next bytes; never more than the page has.
+    pub(crate) fn push(&self, chunk: Bytes) {
+        {
+            let mut state = self.state.lock();
+            state.have += chunk.len() as u64;
+            assert!(state.have <= self.len, "a fetch cuts its chunks at the page's end");
+            state.chunks.push(chunk);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Ends it without the bytes. A flight that is whole stays whole.
+    pub(crate) fn fail(&self, fault: &Fault) {
+        {
+            let mut state = self.state.lock();
+            if state.have == self.len {
+                return;
+            }
+            state.failed.get_or_insert_with(|| fault.clone());
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Whether every byte came.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state.lock().have == self.len
+    }
+
+    /// All of its chunks; for a whole flight.
+    pub(crate) fn chunks(&self) -> Vec<Bytes> {
+        self.state.lock().chunks.clone()
+    }
+
+    /// Bytes `start..end` of the page once they have come.
+    pub(crate) async fn wait(&self, start: u64, end: u64, deadline: Instant) -> Result<Vec<Bytes>, Fault> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed, so the state may be looked at.
+            changed.as_mut().enable();
+            {
+                let state = self.state.lock();
+                if state.have >= end {
+                    return Ok(cut(&state.chunks, start, end));
+                }
+                if let Some(fault) = &state.failed {
+                    return Err(fault.clone());
+                }
+            }
+            if tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
+                let message = format!("byte {} of the object did not arrive in time", self.page.start() + end);
+                return Err(Fault::new(FaultKind::TimedOut, message));
+            }
+        }
+    }
+
+    /// Copies the bytes from `start` into `buffer` if all of them have come.
+    pub(crate) fn copy_now(&self, start: u64, buffer: &mut [u8]) -> bool {
+        let end = start + buffer.len() as u64;
+        let chunks = {
+            let state = self.state.lock();
+            if state.have < end {
+                return false;
+            }
+            cut(&state.chunks, start, end)
+        };
+        let mut at = 0;
+        for chunk in chunks {
+            buffer[at..at + chunk.len()].copy_from_slice(&chunk);
+            at += chunk.len();
+        }
+        true
+    }
+}
+
+/// Bytes `start..end` of what the chunks hold, without copying.
+fn cut(chunks: &[Bytes], start: u64, end: u64) -> Vec<Bytes> {
+    let mut cut = Vec::new();
+    let mut at = 0;
+    for chunk in chunks {
+        let next = at + chunk.len() as u64;
+        if next > start && at < end {
+            cut.push(chunk.slice((start.max(at) - at) as usize..(end.min(next) - at) as usize));
+        }
+        at = next;
+    }
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn flight() -> Flight {
+        Flight::new(ContentId::from_u128(1), PageIndex(0), 10)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    #[tokio::test]
+    async fn bytes_are_given_as_they_arrive() {
+        let flight = flight();
+        flight.push(Bytes::from_static(b"0123"));
+        flight.push(Bytes::from_static(b"456"));
+        let joined = |chunks: Vec<Bytes>| chunks.concat();
+        assert_eq!(flight.wait(2, 6, soon()).await.map(joined), Ok(b"2345".to_vec()));
+        let mut buffer = [0; 4];
+        assert!(flight.copy_now(3, &mut buffer) && &buffer == b"3456");
+        assert!(!flight.copy_now(4, &mut buffer));
+        let late = flight.wait(5, 9, soon());
+        let push = async { flight.push(Bytes::from_static(b"789")) };
+        let (late, ()) = tokio::join!(late, push);
+        assert_eq!(late.map(joined), Ok(b"5678".to_vec()));
+        assert!(flight.is_whole());
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_deadline_or_the_failure() {
+        let flight = flight();
+        flight.push(Bytes::from_static(b"01"));
+        let late = flight.wait(0, 3, Instant::now() + Duration::from_millis(5)).await;
+        assert_eq!(late.map_err(|f| f.kind), Err(FaultKind::TimedOut));
+        flight.fail(&Fault::new(FaultKind::Changed, "it changed"));
+        assert_eq!(flight.wait(0, 3, soon()).await.map_err(|f| f.kind), Err(FaultKind::Changed));
+        assert!(flight.wait(0, 2, soon()).await.is_ok(), "what came before the failure is of the same version");
+    }
+}

@@ -1,0 +1,97 @@
+//! The flights under way, each page at most once.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use forebay_model::{ContentId, PageIndex};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use parking_lot::Mutex;
+
+use super::flight::Flight;
+
+const SHARDS: usize = 16;
+/// Whole flights that the store did not take are kept for their next reader, at most this many; they hold a part of the
+/// budget, and are the first to go when it is short.
+const LINGERING_MAX: usize = 64;
+
+type Shard = Mutex<HashMap<(ContentId, PageIndex), Arc<Flight>>>;
+
+/// The table of flights.
+#[derive(Debug, Default)]
+pub(crate) struct Flights {
+    shards: [Shard; SHARDS],
+    count: AtomicUsize,
+    lingering: Mutex<VecDeque<Arc<Flight>>>,
+}
+
+/// Who fetches a page.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// The caller: the flight is new.
+    Mine(Arc<Flight>),
+    /// Somebody else does already.
+    Theirs,
+}
+
+impl Flights {
+    /// The flight of a page, if there is one.
+    pub(crate) fn get(&self, content: ContentId, page: PageIndex) -> Option<Arc<Flight>> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.shard(content, page).lock().get(&(content, page)).cloned()
+    }
+
+    /// Enters a flight for a page unless there is one.
+    pub(crate) fn claim(&self, content: ContentId, page: PageIndex, len: u64) -> Claim {
+        match self.shard(content, page).lock().entry((content, page)) {
+            Entry::Occupied(_) => Claim::Theirs,
+            Entry::Vacant(entry) => {
+                let flight = Arc::new(Flight::new(content, page, len));
+                entry.insert(flight.clone());
+                self.count.fetch_add(1, Ordering::Release);
+                Claim::Mine(flight)
+            }
+        }
+    }
+
+    /// Takes exactly this flight off the table.
+    pub(crate) fn remove(&self, flight: &Arc<Flight>) {
+        let key = (flight.content, flight.page);
+        let mut shard = self.shard(flight.content, flight.page).lock();
+        if shard.get(&key).is_some_and(|known| Arc::ptr_eq(known, flight)) {
+            shard.remove(&key);
+            self.count.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Leaves a whole flight in the table for its next reader, for as long as there is room.
+    pub(crate) fn linger(&self, flight: Arc<Flight>) {
+        let oldest = {
+            let mut lingering = self.lingering.lock();
+            lingering.push_back(flight);
+            if lingering.len() > LINGERING_MAX { lingering.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest {
+            self.remove(&oldest);
+        }
+    }
+
+    /// Lets go of the flight that has lingered longest. False if none lingers.
+    pub(crate) fn let_go(&self) -> bool {
+        let oldest = self.lingering.lock().pop_front();
+        oldest.map(|flight| self.remove(&flight)).is_some()
+    }
+
+    /// Flights in the table.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, content: ContentId, page: PageIndex) -> &Shard {
+        // Ids are uniform; neighbouring pages go to neighbouring shards.
+        &self.shards[(content.as_u128() as usize).wrapping_add(page.0 as usize) % SHARDS]
+    }
+}

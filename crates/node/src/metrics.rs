@@ -1,0 +1,56 @@
+//! What the node counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+/// Counters of fetches.
+#[derive(Debug, Default)]
+pub(crate) struct FetchMetrics {
+    pub(crate) bytes_wanted: Counter,
+    pub(crate) bytes_ahead: Counter,
+    pub(crate) joined: Counter,
+    pub(crate) not_kept: Counter,
+    pub(crate) failed: Counter,
+}
+
+/// Counters of what readers were given.
+#[derive(Debug, Default)]
+pub(crate) struct ReadMetrics {
+    pub(crate) reads_here: Counter,
+    pub(crate) reads_waited: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) faults: Counter,
+}
+
+impl FetchMetrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let table = [
+            ("fetch_wanted_bytes", "Bytes asked of origins because a reader waits for them", &self.bytes_wanted),
+            ("fetch_ahead_bytes", "Bytes asked of origins ahead of a reader", &self.bytes_ahead),
+            ("fetch_joined", "Pages that a reader wanted while they were on their way", &self.joined),
+            ("fetch_not_kept", "Pages that were read but that the store did not keep", &self.not_kept),
+            ("fetch_failed", "Requests for pages that failed", &self.failed),
+        ];
+        for (name, help, counter) in table {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}
+
+impl ReadMetrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let table = [
+            ("read_here", "Reads answered at once from this machine", &self.reads_here),
+            ("read_waited", "Reads that waited for an origin", &self.reads_waited),
+            (
+                "read_bytes",
+                "Bytes given to readers through the node; passthrough and the kernel's cache aside",
+                &self.bytes,
+            ),
+            ("read_faults", "Reads that failed", &self.faults),
+        ];
+        for (name, help, counter) in table {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}

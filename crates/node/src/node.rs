@@ -1,0 +1,164 @@
+//! The node: the service of this machine.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_catalog::Catalog;
+use forebay_model::{ByteRange, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath};
+use forebay_route::{Context, Handout, ReadNow, Service};
+use forebay_store::{Store, StoreError};
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+
+use crate::fetch::{FetchSettings, Fetcher};
+use crate::metrics::ReadMetrics;
+use crate::namespace::Namespace;
+use crate::resolve::Resolver;
+use crate::source::Source;
+use crate::status;
+
+/// The largest range of one read. Larger ones are asked for in parts.
+const READ_MAX: u64 = 64 << 20;
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct NodeParts {
+    /// The node's name for ever.
+    pub name: String,
+    /// Its pages.
+    pub store: Arc<Store>,
+    /// Its attributes and listings.
+    pub catalog: Catalog,
+    /// Its sources.
+    pub sources: Vec<Source>,
+    /// How it fetches.
+    pub fetch: FetchSettings,
+    /// Where its tasks run.
+    pub runtime: Handle,
+}
+
+/// A node: answers for its store and its sources.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) name: String,
+    pub(crate) started: Instant,
+    pub(crate) store: Arc<Store>,
+    pub(crate) namespace: Arc<Namespace>,
+    pub(crate) fetcher: Arc<Fetcher>,
+    catalog: Arc<Catalog>,
+    resolver: Resolver,
+    pub(crate) metrics: ReadMetrics,
+}
+
+impl Node {
+    /// A node of these parts.
+    pub fn new(parts: NodeParts) -> Self {
+        let NodeParts { name, store, catalog, sources, fetch, runtime } = parts;
+        let (namespace, catalog) = (Arc::new(Namespace::new(sources)), Arc::new(catalog));
+        let resolver = Resolver::new(namespace.clone(), catalog.clone(), fetch.deadline, &runtime);
+        let fetcher = Arc::new(Fetcher::new(store.clone(), catalog.clone(), fetch, runtime));
+        let metrics = ReadMetrics::default();
+        Self { name, started: Instant::now(), store, namespace, fetcher, catalog, resolver, metrics }
+    }
+
+    /// Adds the node's, the catalog's and the store's counters to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+        self.fetcher.metrics.register(registry);
+        self.catalog.register(registry);
+        self.store.register(registry);
+    }
+
+    /// Writes what waits for the store's directories and lets them go. Everything is absent from then on.
+    ///
+    /// # Errors
+    /// A directory did not finish in time.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.store.close()
+    }
+
+    /// The source of a content, after checking that the content's id is that of its object and version: what a reader
+    /// says is not believed, for its bytes would be kept under that id.
+    fn source_of(&self, content: &Content) -> Result<&Arc<Source>, Fault> {
+        let invalid = |why: String| Fault::new(FaultKind::Invalid, why);
+        let source = self
+            .namespace
+            .at(&content.source)
+            .ok_or_else(|| invalid(format!("there is no source {} on this node", content.source)))?;
+        if !content.key.starts_with(&*source.facts.prefix) {
+            return Err(invalid(format!("{} is not in the source {}", content.key, content.source)));
+        }
+        Ok(source)
+    }
+
+    /// As [`Self::source_of`], for contents that came over the wire.
+    pub(crate) fn prove(&self, content: &Content) -> Result<(), Fault> {
+        let source = self.source_of(content)?;
+        if ContentId::derive(&source.facts.origin, &content.key, &content.version) == content.id {
+            Ok(())
+        } else {
+            let why = format!("{}: the content id is not that of this object and version", content.key);
+            Err(Fault::new(FaultKind::Invalid, why))
+        }
+    }
+}
+
+#[async_trait]
+impl Service for Node {
+    fn lookup_now(&self, _: &Context, path: &NsPath) -> Option<Result<Found, Fault>> {
+        self.resolver.lookup_now(path)
+    }
+
+    async fn lookup(&self, context: &Context, path: &NsPath) -> Result<Found, Fault> {
+        self.resolver.lookup(context, path).await
+    }
+
+    fn list_now(&self, _: &Context, path: &NsPath, after: &str, limit: u32) -> Option<Result<ListedPage, Fault>> {
+        self.resolver.list_now(path, after, limit)
+    }
+
+    async fn list(&self, context: &Context, path: &NsPath, after: &str, limit: u32) -> Result<ListedPage, Fault> {
+        self.resolver.list(context, path, after, limit).await
+    }
+
+    fn read_now(&self, _: &Context, content: &Content, range: ByteRange, buffer: &mut [u8]) -> ReadNow {
+        debug_assert_eq!(range.len(), buffer.len() as u64, "a buffer is as long as its range");
+        let Ok(source) = self.source_of(content) else { return ReadNow::Absent };
+        if !self.fetcher.read_now(source, content, range, buffer) {
+            return ReadNow::Absent;
+        }
+        self.metrics.reads_here.inc();
+        self.metrics.bytes.inc_by(range.len());
+        ReadNow::Filled
+    }
+
+    async fn read(&self, context: &Context, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault> {
+        let range = range.intersect(ByteRange::new(0, content.size));
+        if range.len() > READ_MAX {
+            let why = format!("a read of {} bytes: at most {READ_MAX} at once", range.len());
+            return Err(Fault::new(FaultKind::Invalid, why));
+        }
+        let read = async { self.fetcher.read(context, self.source_of(content)?, content, range).await };
+        let answer = read.await;
+        match &answer {
+            Ok(_) => {
+                self.metrics.reads_waited.inc();
+                self.metrics.bytes.inc_by(range.len());
+            }
+            Err(_) => drop(self.metrics.faults.inc()),
+        }
+        answer
+    }
+
+    fn descriptor(&self, _: &Context, content: &Content) -> Option<Handout> {
+        self.source_of(content).ok()?;
+        let descriptor = self.store.descriptor(content.id, content.size)?;
+        Some(Handout { file: descriptor.file.clone(), lease: Box::new(descriptor) })
+    }
+
+    async fn status(&self, _: &Context) -> Result<String, Fault> {
+        Ok(status::document(self).to_string())
+    }
+}

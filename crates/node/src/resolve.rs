@@ -1,0 +1,154 @@
+//! What paths stand for: the catalog first, else the origin, once for all who wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_catalog::{Catalog, DirectoryKey, Held, ListingHeld, Observed};
+use forebay_model::{Fault, FaultKind, Found, ListedPage, NsPath};
+use forebay_route::Context;
+use tokio::runtime::Handle;
+
+use crate::namespace::{ABOVE_FRESH_FOR, Namespace, Place};
+use crate::single::Single;
+use crate::source::Source;
+
+/// Answers lookups and listings.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    namespace: Arc<Namespace>,
+    catalog: Arc<Catalog>,
+    /// How long an origin may take for one answer, whoever waits for it.
+    limit: Duration,
+    lookups: Single<NsPath, Held>,
+    listings: Single<NsPath, Arc<ListingHeld>>,
+}
+
+impl Resolver {
+    pub(crate) fn new(namespace: Arc<Namespace>, catalog: Arc<Catalog>, limit: Duration, runtime: &Handle) -> Self {
+        let (lookups, listings) = (Single::new(runtime.clone()), Single::new(runtime.clone()));
+        Self { namespace, catalog, limit, lookups, listings }
+    }
+
+    /// What `path` stands for, if that is known.
+    pub(crate) fn lookup_now(&self, path: &NsPath) -> Option<Result<Found, Fault>> {
+        match self.namespace.place(path) {
+            Place::Root(source) => {
+                Some(Ok(Found { entry: source.facts.directory(), fresh_for: source.facts.freshness.of_files() }))
+            }
+            Place::Above => Some(Ok(Found { entry: self.namespace.entry_above(path), fresh_for: ABOVE_FRESH_FOR })),
+            Place::Nowhere => Some(Err(not_found(path))),
+            Place::Inside(_) => match self.catalog.lookup(path, Instant::now()) {
+                Held::Unknown => None,
+                held => Some(tell(held, path)),
+            },
+        }
+    }
+
+    /// What `path` stands for.
+    pub(crate) async fn lookup(&self, context: &Context, path: &NsPath) -> Result<Found, Fault> {
+        if let Some(known) = self.lookup_now(path) {
+            return known;
+        }
+        let Place::Inside(source) = self.namespace.place(path) else { return Err(not_found(path)) };
+        let work = ask_lookup(source.clone(), self.catalog.clone(), path.clone(), Instant::now() + self.limit);
+        let held = self.lookups.ask(path.clone(), context.deadline, path.as_str(), work).await?;
+        tell(held, path)
+    }
+
+    /// Names of a directory, if its listing is known.
+    pub(crate) fn list_now(&self, path: &NsPath, after: &str, limit: u32) -> Option<Result<ListedPage, Fault>> {
+        match self.namespace.place(path) {
+            Place::Above => Some(Ok(self.namespace.list_above(path, after))),
+            Place::Nowhere => Some(Err(not_found(path))),
+            Place::Root(_) | Place::Inside(_) => {
+                Some(Ok(self.catalog.listing(path, Instant::now())?.page(after, limit)))
+            }
+        }
+    }
+
+    /// Names of a directory.
+    pub(crate) async fn list(
+        &self,
+        context: &Context,
+        path: &NsPath,
+        after: &str,
+        limit: u32,
+    ) -> Result<ListedPage, Fault> {
+        if let Some(known) = self.list_now(path, after, limit) {
+            return known;
+        }
+        let (Place::Inside(source) | Place::Root(source)) = self.namespace.place(path) else {
+            return Err(not_found(path));
+        };
+        let work = ask_listing(source.clone(), self.catalog.clone(), path.clone(), self.limit);
+        let listing = self.listings.ask(path.clone(), context.deadline, path.as_str(), work).await?;
+        Ok(listing.page(after, limit))
+    }
+}
+
+/// Asks the origin what `path` stands for: the object and the prefix of that name at once. A directory hides an object of
+/// its name.
+async fn ask_lookup(
+    source: Arc<Source>,
+    catalog: Arc<Catalog>,
+    path: NsPath,
+    deadline: Instant,
+) -> Result<Held, Fault> {
+    let asked = catalog.begin();
+    let key = source.facts.key(&path).ok_or_else(|| not_found(&path))?;
+    let prefix = format!("{key}/");
+    let (object, has_prefix) =
+        tokio::join!(source.upstream.stat(&key, deadline), source.upstream.has_prefix(&prefix, deadline));
+    let seen = match (has_prefix?, object?) {
+        (true, _) => Observed::Directory,
+        (false, object) => object,
+    };
+    Ok(catalog.learn(&source.facts, &path, asked, seen))
+}
+
+/// Lists the directory `path` at the origin, whole.
+async fn ask_listing(
+    source: Arc<Source>,
+    catalog: Arc<Catalog>,
+    path: NsPath,
+    limit: Duration,
+) -> Result<Arc<ListingHeld>, Fault> {
+    let asked = catalog.begin();
+    let mut builder = catalog.list(DirectoryKey { source: source.facts.clone(), path: path.clone() });
+    let prefix = builder.prefix().to_owned();
+    let too_large = || {
+        let message =
+            format!("{path}: the directory has more names than the catalog's memory holds; raise memory.catalog");
+        Fault::new(FaultKind::Unavailable, message)
+    };
+    let mut sink = |part: Vec<(String, Observed)>| {
+        for (key, seen) in part {
+            builder.push(&key, &seen).map_err(|_| too_large())?;
+        }
+        if builder.weight() > catalog.listing_max() { Err(too_large()) } else { Ok(()) }
+    };
+    source.upstream.list(&prefix, &mut sink).await?;
+    let is_root = path == source.facts.path;
+    if builder.is_empty() && !is_root && !source.upstream.has_prefix(&prefix, Instant::now() + limit).await? {
+        let is_file =
+            matches!(catalog.lookup(&path, Instant::now()), Held::Found(found) if !found.entry.is_directory());
+        return Err(if is_file {
+            Fault::new(FaultKind::NotADirectory, format!("{path} is a file"))
+        } else {
+            not_found(&path)
+        });
+    }
+    Ok(Arc::new(catalog.learn_listing(asked, builder.finish())))
+}
+
+fn tell(held: Held, path: &NsPath) -> Result<Found, Fault> {
+    match held {
+        Held::Found(found) => Ok(found),
+        Held::Absent(fresh_for) => Err(Fault::absent(format!("{path} does not exist"), fresh_for)),
+        Held::Unknown => Err(not_found(path)),
+    }
+}
+
+fn not_found(path: &NsPath) -> Fault {
+    Fault::new(FaultKind::NotFound, format!("{path} does not exist"))
+}

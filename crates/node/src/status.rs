@@ -1,0 +1,63 @@
+//! What the node is doing, as a document for people and programs. Its fields are described in `docs/admin.md`.
+
+use forebay_store::StoreStats;
+use serde_json::{Value, json};
+
+use crate::node::Node;
+use crate::source::Source;
+
+/// The document.
+pub(crate) fn document(node: &Node) -> Value {
+    let stats = node.store.stats();
+    let (pages, bytes) = node.fetcher.load();
+    let metrics = &node.metrics;
+    json!({
+        "node": node.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": node.started.elapsed().as_secs(),
+        "sources": node.namespace.sources().iter().map(|s| source(s)).collect::<Vec<_>>(),
+        "store": store(&stats),
+        "reads": {
+            "here": metrics.reads_here.get(),
+            "waited": metrics.reads_waited.get(),
+            "faults": metrics.faults.get(),
+            "bytes": metrics.bytes.get(),
+        },
+        "fetch": {
+            "pages_on_their_way": pages,
+            "memory_bytes": bytes,
+            "wanted_bytes": node.fetcher.metrics.bytes_wanted.get(),
+            "ahead_bytes": node.fetcher.metrics.bytes_ahead.get(),
+            "not_kept_pages": node.fetcher.metrics.not_kept.get(),
+            "failed": node.fetcher.metrics.failed.get(),
+        },
+    })
+}
+
+fn store(stats: &StoreStats) -> Value {
+    json!({
+        "contents": stats.contents,
+        "resident_bytes": stats.bytes_resident,
+        "capacity_bytes": stats.capacity,
+        "hits": stats.hits,
+        "misses": stats.misses,
+        "read_bytes": stats.bytes_read,
+        "kept_bytes": stats.bytes_kept,
+        "not_kept": stats.not_kept,
+        "evicted_bytes": stats.bytes_evicted,
+        "queued_bytes": stats.bytes_queued,
+        "handed_out_bytes": stats.bytes_handed_out,
+        "blocks_damaged": stats.blocks_damaged,
+        "directories": stats.directories,
+        "directories_down": stats.directories_down,
+    })
+}
+
+fn source(source: &Source) -> Value {
+    json!({
+        "path": source.facts.path,
+        "origin": source.url,
+        "freshness": source.facts.freshness,
+        "proof": source.proof,
+    })
+}

@@ -1,0 +1,232 @@
+//! A node over a real store in a temporary directory and an origin in memory that counts and misbehaves as told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_catalog::{Catalog, CatalogOptions, Observed, ObservedFile, SourceFacts};
+use forebay_model::{
+    ByteRange, ByteSize, Capacity, Content, Entry, Fault, FaultKind, Freshness, NsPath, OriginId, Principal,
+    TimestampNs, Version,
+};
+use forebay_node::{FetchSettings, Node, NodeParts, Observation, Source, Upstream, UpstreamRead};
+use forebay_route::{Context, Service};
+use forebay_store::{Caching, DirectoryOptions, Store, StoreOptions};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+/// What the origin holds, and what it was asked.
+pub(crate) struct Cloud {
+    pub(crate) objects: Mutex<BTreeMap<String, (Bytes, u32)>>,
+    /// Ranges of reads that were answered, in the order of asking.
+    pub(crate) reads: Mutex<Vec<(String, ByteRange)>>,
+    pub(crate) stats: AtomicU64,
+    pub(crate) lists: AtomicU64,
+    /// Fails every call while set.
+    pub(crate) fault: Mutex<Option<FaultKind>>,
+    /// Places for answers: take them all and nothing is answered.
+    pub(crate) gate: Semaphore,
+    /// Bytes of a chunk.
+    pub(crate) chunk: usize,
+}
+
+pub(crate) const OPEN: usize = 1 << 20;
+
+impl Cloud {
+    fn fail(&self) -> Result<(), Fault> {
+        match *self.fault.lock() {
+            Some(kind) => Err(Fault::new(kind, "the cloud fails as it was told")),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+        let mut objects = self.objects.lock();
+        let version = objects.get(key).map_or(1, |(_, version)| version + 1);
+        objects.insert(key.to_owned(), (bytes.into(), version));
+    }
+
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.reads.lock().iter().map(|(_, range)| range.len()).sum()
+    }
+
+    fn seen(&self, key: &str) -> Observed {
+        match self.objects.lock().get(key) {
+            Some((bytes, version)) => Observed::File(ObservedFile {
+                size: bytes.len() as u64,
+                mtime: TimestampNs(i64::from(*version)),
+                version: Version::Etag(format!("\"{version}\"").into()),
+            }),
+            None => Observed::Absent,
+        }
+    }
+}
+
+#[async_trait]
+impl Upstream for Cloud {
+    async fn stat(&self, key: &str, _: Instant) -> Result<Observed, Fault> {
+        self.stats.fetch_add(1, Ordering::Relaxed);
+        let _place = self.gate.acquire().await;
+        self.fail()?;
+        Ok(self.seen(key))
+    }
+
+    async fn has_prefix(&self, prefix: &str, _: Instant) -> Result<bool, Fault> {
+        self.fail()?;
+        Ok(self.objects.lock().keys().any(|key| key.starts_with(prefix)))
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        sink: &mut (dyn FnMut(Vec<Observation>) -> Result<(), Fault> + Send),
+    ) -> Result<(), Fault> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        let _place = self.gate.acquire().await;
+        self.fail()?;
+        let keys: Vec<String> = self.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+        for part in keys.chunks(1000) {
+            let observe = |key: &String| match key[prefix.len()..].split_once('/') {
+                Some((name, _)) => (format!("{prefix}{name}/"), Observed::Directory),
+                None => (key.clone(), self.seen(key)),
+            };
+            sink(part.iter().map(observe).collect())?;
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        version: &Version,
+        _: u64,
+        range: ByteRange,
+        _: Instant,
+    ) -> Result<Box<dyn UpstreamRead>, Fault> {
+        self.reads.lock().push((key.to_owned(), range));
+        let _place = self.gate.acquire().await;
+        self.fail()?;
+        let found = self.objects.lock().get(key).cloned();
+        let changed = || Fault::new(FaultKind::Changed, format!("{key} changed"));
+        let (bytes, current) = found.ok_or_else(changed)?;
+        if *version != Version::Etag(format!("\"{current}\"").into()) {
+            return Err(changed());
+        }
+        Ok(Box::new(CloudRead { rest: bytes.slice(range.start as usize..range.end as usize), chunk: self.chunk }))
+    }
+}
+
+struct CloudRead {
+    rest: Bytes,
+    chunk: usize,
+}
+
+#[async_trait]
+impl UpstreamRead for CloudRead {
+    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        tokio::task::yield_now().await;
+        let next = self.rest.split_to(self.rest.len().min(self.chunk));
+        Ok((!next.is_empty()).then_some(next))
+    }
+}
+
+/// A node and its cloud.
+pub(crate) struct World {
+    pub(crate) cloud: Arc<Cloud>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) directory: Arc<TempDir>,
+}
+
+pub(crate) struct Setup {
+    pub(crate) capacity: u64,
+    pub(crate) memory: u64,
+    pub(crate) freshness: Freshness,
+    pub(crate) deadline: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (freshness, deadline) = (Freshness::default(), Duration::from_secs(20));
+        Self { capacity: 1 << 30, memory: 64 << 20, freshness, deadline }
+    }
+}
+
+pub(crate) fn world(setup: &Setup) -> World {
+    let cloud = Arc::new(Cloud {
+        objects: Mutex::default(),
+        reads: Mutex::default(),
+        stats: AtomicU64::new(0),
+        lists: AtomicU64::new(0),
+        fault: Mutex::new(None),
+        gate: Semaphore::new(OPEN),
+        chunk: 50_000,
+    });
+    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    World { node: node(setup, &cloud, &directory), cloud, directory }
+}
+
+pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Arc<Node> {
+    let cache =
+        DirectoryOptions { path: directory.path().join("cache"), capacity: Capacity::Bytes(ByteSize(setup.capacity)) };
+    let (store, _) = Store::open(&StoreOptions::new(vec![cache])).expect("a store");
+    let facts = SourceFacts {
+        path: "/ml".parse().expect("a path"),
+        origin: OriginId { scheme: "s3".into(), endpoint: "http://cloud".into(), bucket: "b".into() },
+        prefix: "".into(),
+        freshness: setup.freshness,
+        added: TimestampNs(7),
+    };
+    let source = Source {
+        facts: Arc::new(facts),
+        url: "s3://b".to_owned(),
+        proof: "precondition".to_owned(),
+        upstream: cloud.clone(),
+    };
+    Arc::new(Node::new(NodeParts {
+        name: "test".to_owned(),
+        store: Arc::new(store),
+        catalog: Catalog::new(CatalogOptions { memory: ByteSize(64 << 20) }),
+        sources: vec![source],
+        fetch: FetchSettings {
+            memory: ByteSize(setup.memory),
+            read_ahead_max: ByteSize(32 << 20),
+            request_max: ByteSize(8 << 20),
+            deadline: setup.deadline,
+            caching: Caching::Keep,
+        },
+        runtime: tokio::runtime::Handle::current(),
+    }))
+}
+
+pub(crate) fn context() -> Context {
+    Context::new(Principal::Forebay, Duration::from_secs(20))
+}
+
+pub(crate) fn path(text: &str) -> NsPath {
+    text.parse().expect("a path")
+}
+
+/// Bytes that tell every position of every object apart.
+pub(crate) fn pattern(seed: u64, len: usize) -> Bytes {
+    let word = |i: u64| (i ^ seed << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    (0..len.div_ceil(8) as u64).flat_map(word).take(len).collect::<Vec<u8>>().into()
+}
+
+impl World {
+    pub(crate) async fn content(&self, at: &str) -> Content {
+        let found = self.node.lookup(&context(), &path(at)).await.expect(at);
+        match found.entry {
+            Entry::File(file) => file.content.clone(),
+            Entry::Directory(_) => panic!("{at} is a directory"),
+        }
+    }
+
+    pub(crate) async fn read(&self, content: &Content, start: u64, len: u64) -> Result<Vec<u8>, Fault> {
+        let range = ByteRange::at(start, len, content.size);
+        Ok(self.node.read(&context(), content, range).await?.concat())
+    }
+}

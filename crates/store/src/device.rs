@@ -1,0 +1,202 @@
+//! The calls that touch a directory's file system: the only file, beside `lease`, that does so.
+//!
+//! Every path is relative to the directory's descriptor, so a directory that is renamed goes on working and one that is
+//! replaced is noticed.
+
+use std::fs::DirBuilder;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+/// Mode of files: contents are private to the process's user; readers get descriptors.
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// `RWF_DONTCACHE` of Linux 6.14: the page cache drops what this call brought into it.
+const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+/// Slices given to one write call: the kernel's UIO_MAXIOV.
+const MAX_SLICES: usize = 1024;
+
+/// A directory of the store.
+#[derive(Debug)]
+pub(crate) struct Root {
+    fd: OwnedFd,
+    path: PathBuf,
+    dontcache: AtomicBool,
+}
+
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    pub(crate) total: u64,
+    pub(crate) available: u64,
+}
+
+impl Root {
+    /// Opens `path`, and makes it if it does not exist.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        Ok(Self { fd, path: path.to_owned(), dontcache: AtomicBool::new(true) })
+    }
+
+    /// The path that it was opened by.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a file that must not exist, for reading and writing.
+    pub(crate) fn create(&self, name: &str) -> io::Result<OwnedFd> {
+        self.openat(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    /// Opens a file for reading and writing, and makes it if it does not exist.
+    pub(crate) fn open_or_create(&self, name: &str) -> io::Result<OwnedFd> {
+        self.openat(name, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    /// Opens a file for reading and writing: the store's own descriptor.
+    pub(crate) fn open_own(&self, name: &str) -> io::Result<OwnedFd> {
+        self.openat(name, OFlags::RDWR)
+    }
+
+    /// Opens a file for reading only, as an open file description of its own: one to hand out.
+    pub(crate) fn open_to_hand_out(&self, name: &str) -> io::Result<OwnedFd> {
+        self.openat(name, OFlags::RDONLY)
+    }
+
+    /// NONBLOCK: a kernel lease on the file, whoever holds it, must fail the open and not hold its thread.
+    fn openat(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        Ok(rustix::fs::openat(&self.fd, name, flags, FILE_MODE)?)
+    }
+
+    /// Removes a file.
+    pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    /// Renames a file; one that stands at the new name is replaced.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
+    }
+
+    /// Makes a directory; one that exists is as good.
+    pub(crate) fn make_directory(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::mkdirat(&self.fd, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Writes the directory's own entries (a rename) to the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.fd)?)
+    }
+
+    /// Whether the directory was removed.
+    pub(crate) fn is_gone(&self) -> bool {
+        is_unlinked(&self.fd)
+    }
+
+    /// Room on its file system.
+    pub(crate) fn space(&self) -> io::Result<Space> {
+        let fs = rustix::fs::fstatvfs(&self.fd)?;
+        Ok(Space { total: fs.f_blocks * fs.f_frsize, available: fs.f_bavail * fs.f_frsize })
+    }
+
+    /// Fills `buffer` from `offset`. False: the file ends before that. `drop_cache` asks the kernel not to keep the
+    /// bytes; a file system that cannot is remembered.
+    pub(crate) fn read_at(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64, drop_cache: bool) -> io::Result<bool> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let rest = &mut buffer[done..];
+            let at = offset + done as u64;
+            let outcome = if drop_cache && self.dontcache.load(Ordering::Relaxed) {
+                match rustix::io::preadv2(file, &mut [IoSliceMut::new(rest)], at, DONTCACHE) {
+                    Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                        self.dontcache.store(false, Ordering::Relaxed);
+                        continue;
+                    }
+                    outcome => outcome,
+                }
+            } else {
+                rustix::io::pread(file, rest, at)
+            };
+            match outcome {
+                Ok(0) => return Ok(false),
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Takes the directory's lock without waiting. False: another process, or another store of this one, holds it.
+pub(crate) fn lock(file: &OwnedFd) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Gives the lock back.
+pub(crate) fn unlock(file: &OwnedFd) {
+    // Fails for no descriptor that holds a lock; and the close of the file gives it back as well.
+    let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+}
+
+/// Writes all of `parts`, one after the other, from `offset`.
+pub(crate) fn write_all_at<'a>(
+    file: &OwnedFd,
+    parts: impl IntoIterator<Item = &'a [u8]>,
+    mut offset: u64,
+) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.into_iter().filter(|part| !part.is_empty()).map(IoSlice::new).collect();
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        let now = rest.len().min(MAX_SLICES);
+        match rustix::io::pwritev(file, &rest[..now], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Gives the room of a range back; it reads as zeros from then on. Only `evict` may call it, under a kernel lease.
+pub(crate) fn punch(file: &OwnedFd, offset: u64, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+}
+
+/// Cuts a file.
+pub(crate) fn truncate(file: &OwnedFd, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::ftruncate(file, len)?)
+}
+
+/// Writes a file's bytes to the disk.
+pub(crate) fn sync_data(file: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::fs::fdatasync(file)?)
+}
+
+/// Whether no name is left for an open file or directory.
+pub(crate) fn is_unlinked(file: impl AsFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_nlink == 0)
+}
+
+/// Whether an error says that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+}

@@ -1,0 +1,195 @@
+//! One directory of a store: its room, its health, its queue.
+//!
+//! Always true: a directory that is down is neither read nor written any more until the store is opened again. Being full
+//! is no failure.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use forebay_model::Capacity;
+
+use crate::device::{self, Root};
+use crate::error::StoreError;
+use crate::eviction::{Groups, Unit, UnitKey};
+use crate::large::LARGE;
+use crate::options::{Reserve, share};
+use crate::pack::{self, PACKS};
+use crate::queue::Queue;
+
+/// The file whose lock keeps two stores apart.
+const LOCK: &str = "lock";
+/// Reads that may fail with an error of the device before the whole directory is taken out. One bad sector is no reason.
+const MAX_READ_ERRORS: u32 = 8;
+
+/// One directory.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) index: usize,
+    pub(crate) root: Root,
+    /// Bytes that the store may use here.
+    pub(crate) quota: u64,
+    /// Bytes of the file system to be left free.
+    pub(crate) reserve: u64,
+    /// The length at which packs are closed.
+    pub(crate) pack_size: u64,
+    pub(crate) queue: Queue,
+    /// Bytes of packs and pages.
+    pub(crate) used: AtomicU64,
+    /// Bytes offered: the clock of eviction.
+    pub(crate) offered: AtomicU64,
+    /// When each group was last used.
+    pub(crate) groups: Groups,
+    /// Something had to be refused or evicted for want of room.
+    pub(crate) full: AtomicBool,
+    down: AtomicBool,
+    opened: Instant,
+    /// Until this many milliseconds after `opened` the file system counts as without room.
+    no_room_until_ms: AtomicU64,
+    read_errors: AtomicU32,
+    lock: OwnedFd,
+}
+
+impl Directory {
+    /// Opens and locks `path`.
+    pub(crate) fn open(
+        index: usize,
+        path: &Path,
+        capacity: Capacity,
+        reserve: Reserve,
+        queue_bytes: u64,
+    ) -> Result<Self, StoreError> {
+        let fail = |error: io::Error| StoreError::Directory { directory: path.to_owned(), error };
+        let root = Root::open(path).map_err(fail)?;
+        let lock = root.open_or_create(LOCK).map_err(fail)?;
+        if !device::lock(&lock).map_err(fail)? {
+            let mut pid = [0; 16];
+            let read = rustix::io::pread(&lock, &mut pid[..], 0).unwrap_or(0);
+            let pid = String::from_utf8_lossy(&pid[..read]).trim().to_owned();
+            let pid = if pid.is_empty() { "unknown".to_owned() } else { pid };
+            return Err(StoreError::InUse { directory: path.to_owned(), pid });
+        }
+        device::truncate(&lock, 0).map_err(fail)?;
+        let pid = format!("{}\n", std::process::id());
+        // Only a message needs it: a full disk must not keep the store from opening.
+        let _ = device::write_all_at(&lock, [pid.as_bytes()], 0);
+        root.make_directory(PACKS).map_err(fail)?;
+        root.make_directory(LARGE).map_err(fail)?;
+        let total = root.space().map_err(fail)?.total;
+        let quota = match capacity {
+            Capacity::Bytes(bytes) => bytes.0,
+            Capacity::Percent(percent) => share(total, percent),
+        };
+        Ok(Self {
+            index,
+            root,
+            quota,
+            reserve: reserve.bytes(total),
+            pack_size: pack::pack_size(quota),
+            queue: Queue::new(queue_bytes),
+            used: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
+            groups: Groups::default(),
+            full: AtomicBool::new(false),
+            down: AtomicBool::new(false),
+            opened: Instant::now(),
+            no_room_until_ms: AtomicU64::new(0),
+            read_errors: AtomicU32::new(0),
+            lock,
+        })
+    }
+
+    /// Whether it was taken out.
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
+    }
+
+    /// Takes it out.
+    pub(crate) fn take_out(&self, error: &io::Error) {
+        if !self.down.swap(true, Ordering::AcqRel) {
+            let path = self.root.path().display();
+            tracing::warn!(directory = %path, %error, "cache directory failed and is taken out until restart");
+        }
+    }
+
+    /// Whether its file system had no room a moment ago, though something was evicted.
+    pub(crate) fn is_without_room(&self) -> bool {
+        self.now_ms() < self.no_room_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Its file system has no room: it is left alone for `time`.
+    pub(crate) fn rest_without_room(&self, time: Duration) {
+        self.full.store(true, Ordering::Relaxed);
+        self.no_room_until_ms.store(self.now_ms() + time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.opened.elapsed().as_millis() as u64
+    }
+
+    /// A read of a file failed: one of many, or the directory's end.
+    pub(crate) fn read_failed(&self, error: &io::Error) {
+        if self.root.is_gone() || self.read_errors.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_READ_ERRORS {
+            self.take_out(error);
+        }
+    }
+
+    /// A file that should be here is not: it alone, or the directory.
+    pub(crate) fn file_missing(&self) {
+        if self.root.is_gone() {
+            self.take_out(&io::Error::new(io::ErrorKind::NotFound, "the directory was removed"));
+        }
+    }
+
+    pub(crate) fn clock(&self) -> u64 {
+        self.offered.load(Ordering::Relaxed)
+    }
+
+    /// What eviction is to know of a pack or extent of `group` that is begun now.
+    pub(crate) fn new_unit(&self, key: UnitKey, group: u64) -> Arc<Unit> {
+        Unit::new(key, self.clock(), self.groups.get(group))
+    }
+
+    pub(crate) fn add_used(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub_used(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets another process have it.
+    pub(crate) fn unlock(&self) {
+        device::unlock(&self.lock);
+    }
+}
+
+/// The directory for a new content: by capacity, the same one for all pages of a content (weighted rendezvous), unless its
+/// file system has no room just now. None if all are down.
+pub(crate) fn choose(directories: &[Arc<Directory>], id: u128) -> Option<&Arc<Directory>> {
+    let score = |directory: &Directory| {
+        let hash = mix(id ^ (directory.index as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+        // Uniform in (0, 1]; -ln(u) / weight is least with probability proportional to the weight.
+        let uniform = ((hash >> 11) + 1) as f64 / (1u64 << 53) as f64;
+        -uniform.ln() / directory.quota.max(1) as f64
+    };
+    let up = directories.iter().filter(|directory| !directory.is_down());
+    let rank = |directory: &Directory| (directory.is_without_room(), score(directory));
+    up.min_by(|a, b| {
+        let ((a_full, a), (b_full, b)) = (rank(a), rank(b));
+        a_full.cmp(&b_full).then(a.total_cmp(&b))
+    })
+}
+
+/// The finalizer of MurmurHash3 over both halves.
+fn mix(number: u128) -> u64 {
+    let mut hash = (number >> 64) as u64 ^ (number as u64).rotate_left(32);
+    for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
+        hash ^= hash >> 33;
+        hash = hash.wrapping_mul(factor);
+    }
+    hash ^ hash >> 33
+}

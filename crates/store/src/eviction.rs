@@ -1,0 +1,93 @@
+//! The seam of eviction: what a policy is told and what it is asked.
+//!
+//! A directory's writer owns its policy. Readers only count in [`Unit`]; a policy looks at the counts when it is asked
+//! for a victim. Pins, handed-out contents and packs being written stand above it: they are filtered by the caller.
+
+mod probation;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use forebay_model::ContentId;
+use parking_lot::Mutex;
+
+pub(crate) use probation::Probation;
+
+/// What is evicted at once: a pack, or an extent of a large content.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) key: UnitKey,
+    /// Bytes that it takes.
+    pub(crate) bytes: AtomicU64,
+    /// Bytes read from it since it was last judged.
+    pub(crate) hit_bytes: AtomicU64,
+    /// The directory's clock when it was last filled or read.
+    pub(crate) touched: AtomicU64,
+    /// The same of anything of its group on the directory.
+    pub(crate) group: Arc<AtomicU64>,
+}
+
+/// When each group of a directory was last used. As many entries as there are groups: sources and their classes.
+#[derive(Debug, Default)]
+pub(crate) struct Groups(Mutex<HashMap<u64, Arc<AtomicU64>>>);
+
+/// Names a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum UnitKey {
+    /// A pack, by its slot.
+    Pack(u32),
+    /// An extent of a large content.
+    Extent(ContentId, u32),
+}
+
+/// A directory at the moment of a decision. The clock counts bytes offered to it: time stands still while nothing new
+/// comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Bytes offered since the store was opened.
+    pub(crate) clock: u64,
+    /// Bytes that may be kept.
+    pub(crate) quota: u64,
+}
+
+/// Chooses what goes.
+pub(crate) trait Policy: Send + std::fmt::Debug {
+    /// A unit was begun, on a directory that is full or has room.
+    fn insert(&mut self, unit: Arc<Unit>, full: bool);
+
+    /// A unit is gone.
+    fn remove(&mut self, key: UnitKey);
+
+    /// What to evict for new data; `may` says which units can be. None: the new data is not to be kept.
+    fn victim(&mut self, now: Moment, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>>;
+}
+
+impl Unit {
+    pub(crate) fn new(key: UnitKey, clock: u64, group: Arc<AtomicU64>) -> Arc<Self> {
+        let zero = || AtomicU64::new(0);
+        Arc::new(Self { key, bytes: zero(), hit_bytes: zero(), touched: AtomicU64::new(clock), group })
+    }
+
+    /// Counts a read of `bytes`.
+    pub(crate) fn hit(&self, bytes: u64, clock: u64) {
+        self.hit_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.touch(clock);
+    }
+
+    /// Sets the time of the last use.
+    pub(crate) fn touch(&self, clock: u64) {
+        for touched in [&self.touched, &*self.group] {
+            // Read first: a store to a shared line on every read would not scale.
+            if touched.load(Ordering::Relaxed) != clock {
+                touched.store(clock, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Groups {
+    pub(crate) fn get(&self, group: u64) -> Arc<AtomicU64> {
+        Arc::clone(self.0.lock().entry(group).or_default())
+    }
+}

@@ -1,0 +1,242 @@
+//! Large contents: one sparse file each, and in memory which of its pages are resident.
+//!
+//! Always true: a page's bit is set only after its bytes and its log record are written, and cleared before its bytes
+//! may go. Whoever reads holds the gate for reading from the look at the bit until the bytes are in his buffer; whoever
+//! punches clears the bits, then passes the gate as a writer: nobody who saw the bits is still reading.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use forebay_model::{
+    BLOCKS_PER_PAGE, ContentId, EXTENT, ExtentIndex, PAGE, PAGES_PER_EXTENT, PageIndex, block_count, page_count,
+    page_len,
+};
+use parking_lot::RwLock;
+
+use crate::device::Root;
+use crate::eviction::Unit;
+use crate::files::{FileSlot, OpenFiles};
+
+/// The folder of large contents in a directory.
+pub(crate) const LARGE: &str = "large";
+
+/// A large content on one directory.
+#[derive(Debug)]
+pub(crate) struct Large {
+    pub(crate) id: ContentId,
+    pub(crate) size: u64,
+    pub(crate) group: u64,
+    /// The directory that holds it.
+    pub(crate) directory: usize,
+    /// Part of the file's name; a new one with every hole that is punched, so that an index that has forgotten a hole
+    /// does not find the file.
+    pub(crate) generation: AtomicU64,
+    /// Its descriptor: the only one that this process has of it, beside those handed out.
+    pub(crate) file: Arc<FileSlot>,
+    /// Held for reading across every read of the file.
+    pub(crate) gate: RwLock<()>,
+    /// What is resident. An extent that has no page resident or being written is not in it.
+    pub(crate) extents: RwLock<BTreeMap<u32, Arc<Extent>>>,
+    /// Pages resident.
+    pub(crate) resident: AtomicU32,
+    /// Descriptors handed out by this process and not given back.
+    pub(crate) handouts: AtomicU32,
+    /// The file is unlinked or about to be.
+    pub(crate) gone: AtomicBool,
+}
+
+/// What is resident of one extent. A bit a page.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    pub(crate) unit: Arc<Unit>,
+    pub(crate) resident: AtomicU64,
+    /// Checked since the machine started, or written since.
+    pub(crate) verified: AtomicU64,
+    /// Ever written since the extent was empty: such a page is not written again.
+    pub(crate) written: AtomicU64,
+    sums: Box<[AtomicU64]>,
+}
+
+impl Large {
+    pub(crate) fn new(
+        (id, size, group): (ContentId, u64, u64),
+        directory: usize,
+        generation: u64,
+        file: Arc<FileSlot>,
+    ) -> Self {
+        Self {
+            id,
+            size,
+            group,
+            directory,
+            generation: AtomicU64::new(generation),
+            file,
+            gate: RwLock::new(()),
+            extents: RwLock::new(BTreeMap::new()),
+            resident: AtomicU32::new(0),
+            handouts: AtomicU32::new(0),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Its file's name now.
+    pub(crate) fn name(&self) -> String {
+        name(self.id, self.generation.load(Ordering::Acquire))
+    }
+
+    /// Its file.
+    pub(crate) fn open(&self, root: &Root, files: &OpenFiles) -> io::Result<Arc<OwnedFd>> {
+        self.file.get(files, || root.open_own(&self.name()))
+    }
+
+    pub(crate) fn extent(&self, extent: ExtentIndex) -> Option<Arc<Extent>> {
+        self.extents.read().get(&extent.0).cloned()
+    }
+
+    pub(crate) fn has_page(&self, page: PageIndex) -> bool {
+        self.extents.read().get(&page.extent().0).is_some_and(|extent| extent.is_resident(page))
+    }
+
+    /// Whether every page is resident, and verified since the machine started.
+    pub(crate) fn is_whole_and_verified(&self) -> bool {
+        if !self.is_whole() {
+            return false;
+        }
+        let extents = self.extents.read();
+        extents.len() as u64 == self.size.div_ceil(EXTENT)
+            && extents.iter().all(|(index, extent)| {
+                let all = self.all_pages(ExtentIndex(*index));
+                extent.resident.load(Ordering::Acquire) == all && extent.verified.load(Ordering::Acquire) == all
+            })
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.resident.load(Ordering::Acquire) == page_count(self.size)
+    }
+
+    /// The bits of all pages of an extent.
+    pub(crate) fn all_pages(&self, extent: ExtentIndex) -> u64 {
+        match page_count(self.size).saturating_sub(extent.first_page().0) {
+            pages if pages >= PAGES_PER_EXTENT => u64::MAX,
+            pages => (1 << pages) - 1,
+        }
+    }
+
+    /// Makes a page readable. Its bytes, sums and record are written.
+    pub(crate) fn publish(&self, extent: &Extent, page: PageIndex) {
+        let bit = bit(page);
+        extent.verified.fetch_or(bit, Ordering::Release);
+        if extent.resident.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+            self.resident.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Makes a page absent. True if it was resident.
+    pub(crate) fn withdraw(&self, extent: &Extent, page: PageIndex) -> bool {
+        let was = extent.resident.fetch_and(!bit(page), Ordering::AcqRel) & bit(page) != 0;
+        if was {
+            self.resident.fetch_sub(1, Ordering::AcqRel);
+        }
+        was
+    }
+
+    /// Takes an extent out: all its pages are absent from now on. Passes the gate, so that nobody reads them any more.
+    pub(crate) fn take_extent(&self, extent: ExtentIndex) -> Option<Arc<Extent>> {
+        let taken = self.extents.write().remove(&extent.0)?;
+        let pages = taken.resident.swap(0, Ordering::AcqRel).count_ones();
+        self.resident.fetch_sub(pages, Ordering::AcqRel);
+        drop(self.gate.write());
+        Some(taken)
+    }
+
+    /// Bytes of the resident or written pages of an extent.
+    pub(crate) fn bytes_of(&self, extent: ExtentIndex, mask: u64) -> u64 {
+        pages_in(extent, mask).map(|page| page_len(self.size, page)).sum()
+    }
+}
+
+impl Extent {
+    /// The extent of a content of `size` bytes, with nothing resident.
+    pub(crate) fn new(unit: Arc<Unit>, size: u64, extent: ExtentIndex) -> Self {
+        let blocks = block_count(size.saturating_sub(extent.start()).min(EXTENT));
+        Self {
+            unit,
+            resident: AtomicU64::new(0),
+            verified: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            sums: (0..blocks).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    pub(crate) fn is_resident(&self, page: PageIndex) -> bool {
+        self.resident.load(Ordering::Acquire) & bit(page) != 0
+    }
+
+    pub(crate) fn is_verified(&self, page: PageIndex) -> bool {
+        self.verified.load(Ordering::Acquire) & bit(page) != 0
+    }
+
+    /// The sums of a page's blocks.
+    pub(crate) fn sums(&self, page: PageIndex) -> &[AtomicU64] {
+        let first = (page.0 % PAGES_PER_EXTENT) as usize * BLOCKS_PER_PAGE;
+        &self.sums[first..self.sums.len().min(first + BLOCKS_PER_PAGE)]
+    }
+}
+
+/// The bit of a page in its extent.
+pub(crate) fn bit(page: PageIndex) -> u64 {
+    1 << (page.0 % PAGES_PER_EXTENT)
+}
+
+/// The pages whose bits are set.
+pub(crate) fn pages_in(extent: ExtentIndex, mask: u64) -> impl Iterator<Item = PageIndex> {
+    (0..PAGES_PER_EXTENT).filter(move |n| mask & (1 << n) != 0).map(move |n| PageIndex(extent.first_page().0 + n))
+}
+
+/// The folder of a content's file, from the directory.
+pub(crate) fn folder(id: ContentId) -> String {
+    format!("{LARGE}/{:02x}", id.as_u128() >> 120)
+}
+
+/// The name of a content's file in its directory.
+pub(crate) fn name(id: ContentId, generation: u64) -> String {
+    format!("{}/{id}.{generation:016x}", folder(id))
+}
+
+/// The id and generation in a file name.
+pub(crate) fn parse_name(file_name: &str) -> Option<(ContentId, u64)> {
+    let (id, generation) = file_name.split_once('.')?;
+    if id.len() != 32 || generation.len() != 16 {
+        return None;
+    }
+    Some((ContentId::from_u128(u128::from_str_radix(id, 16).ok()?), u64::from_str_radix(generation, 16).ok()?))
+}
+
+const _: () = assert!(EXTENT / PAGE == 64, "residency of an extent is one u64");
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back() {
+        let id = ContentId::from_u128(0xab << 120 | 5);
+        assert_eq!(folder(id), "large/ab");
+        let name = name(id, 9);
+        assert_eq!(parse_name(name.rsplit('/').next().unwrap()), Some((id, 9)));
+        assert_eq!(parse_name("index.log"), None);
+    }
+
+    #[test]
+    fn the_last_extent_has_the_pages_that_are_left() {
+        let large = |size| Large::new((ContentId::from_u128(1), size, 0), 0, 0, Arc::default());
+        assert_eq!(large(EXTENT).all_pages(ExtentIndex(0)), u64::MAX);
+        assert_eq!(large(EXTENT + 1).all_pages(ExtentIndex(1)), 1);
+        assert_eq!(large(EXTENT).all_pages(ExtentIndex(1)), 0);
+        assert_eq!(large(PAGE + 1).all_pages(ExtentIndex(0)), 0b11);
+    }
+}

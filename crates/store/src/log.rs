@@ -1,0 +1,200 @@
+//! The index log of one directory: what lies on it, written after the bytes themselves.
+//!
+//! Always true: the log is a header and whole records. A write that fails half-way is cut off again. It is written with
+//! plain writes: a crash of the process loses nothing of it, a crash of the machine may tear it anywhere, which the
+//! records' checksums show.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use forebay_model::block_sum;
+
+use crate::device::{self, Root};
+use crate::record::{Decoded, MAX_RECORD, Record};
+
+/// The log's name in its directory.
+pub(crate) const LOG: &str = "index.log";
+/// The name of a log that is being rewritten.
+const LOG_NEW: &str = "index.new";
+const MAGIC: [u8; 8] = *b"FOREBAYI";
+/// Version of the whole directory's format.
+pub(crate) const VERSION: u32 = 1;
+const HEADER: usize = 32;
+/// Bytes read at a time.
+const WINDOW: usize = 4 << 20;
+/// Bytes collected before a rewritten log is written on.
+const REWRITE_BUFFER: usize = 1 << 20;
+
+/// The log, open for appending.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: OwnedFd,
+    salt: u64,
+    len: u64,
+}
+
+/// How a log was found.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// It could be read to its end, or is new.
+    Sound(Log),
+    /// This many bytes of it were no records and have been cut off.
+    Cut(Log, u64),
+    /// A newer version of the format.
+    Newer(u32),
+}
+
+impl Log {
+    /// Opens the log of `root`, or makes one, and gives its records to `each` in order.
+    pub(crate) fn open(root: &Root, each: impl FnMut(Record)) -> io::Result<Opened> {
+        let file = match root.open_own(LOG) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::empty(root).map(Opened::Sound),
+            Err(error) => return Err(error),
+        };
+        let size = rustix::fs::fstat(&file)?.st_size as u64;
+        let mut header = [0; HEADER];
+        let whole = root.read_at(&file, &mut header, 0, false)?;
+        match parse_header(&header) {
+            Some((VERSION, salt)) if whole => {
+                let len = replay(root, &file, salt, size, each)?;
+                let log = Self { file, salt, len };
+                if len == size {
+                    return Ok(Opened::Sound(log));
+                }
+                device::truncate(&log.file, len)?;
+                Ok(Opened::Cut(log, size - len))
+            }
+            Some((version, _)) if whole && version > VERSION => Ok(Opened::Newer(version)),
+            _ => Self::empty(root).map(|log| Opened::Cut(log, size)),
+        }
+    }
+
+    fn empty(root: &Root) -> io::Result<Self> {
+        Self::rewrite(root, |_| Ok(()))
+    }
+
+    /// A new log that holds what `write` gives, in place of the old one. If it fails the old one stands.
+    pub(crate) fn rewrite(
+        root: &Root,
+        write: impl FnOnce(&mut dyn FnMut(&Record) -> io::Result<()>) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let outcome = Self::write_new(root, write);
+        if outcome.is_err() {
+            // It may not exist; and a rewrite that comes later begins it anew.
+            let _ = root.unlink(LOG_NEW);
+        }
+        outcome
+    }
+
+    fn write_new(
+        root: &Root,
+        write: impl FnOnce(&mut dyn FnMut(&Record) -> io::Result<()>) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let file = root.open_or_create(LOG_NEW)?;
+        device::truncate(&file, 0)?;
+        let salt = RandomState::new().build_hasher().finish();
+        let mut len = 0;
+        let mut buffer = header(salt);
+        let mut put = |record: &Record| {
+            record.encode(salt, &mut buffer);
+            if buffer.len() >= REWRITE_BUFFER {
+                device::write_all_at(&file, [&buffer[..]], len)?;
+                len += buffer.len() as u64;
+                buffer.clear();
+            }
+            Ok(())
+        };
+        write(&mut put)?;
+        device::write_all_at(&file, [&buffer[..]], len)?;
+        len += buffer.len() as u64;
+        device::sync_data(&file)?;
+        root.rename(LOG_NEW, LOG)?;
+        root.sync()?;
+        Ok(Self { file, salt, len })
+    }
+
+    /// Appends records that [`Self::encode`] made: all or none.
+    pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
+        match device::write_all_at(&self.file, [records], self.len) {
+            Ok(()) => {
+                self.len += records.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // What follows a torn record would never be read again. The next append overwrites it in any case.
+                let _ = device::truncate(&self.file, self.len);
+                Err(error)
+            }
+        }
+    }
+
+    /// Appends a record's bytes to `out`, for [`Self::append`].
+    pub(crate) fn encode(&self, record: &Record, out: &mut Vec<u8>) {
+        record.encode(self.salt, out);
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether somebody removed it.
+    pub(crate) fn is_gone(&self) -> bool {
+        device::is_unlinked(&self.file)
+    }
+
+    /// Writes it to the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        device::sync_data(&self.file)
+    }
+}
+
+fn header(salt: u64) -> Vec<u8> {
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&VERSION.to_le_bytes());
+    header.extend_from_slice(&[0; 4]);
+    header.extend_from_slice(&salt.to_le_bytes());
+    let sum = block_sum(&header).0;
+    header.extend_from_slice(&sum.to_le_bytes());
+    header
+}
+
+/// Version and salt of a header that is whole.
+fn parse_header(header: &[u8; HEADER]) -> Option<(u32, u64)> {
+    let field = |at: usize| header[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+    let sound = header[..8] == MAGIC && field(24)? == block_sum(&header[..24]).0;
+    sound.then_some((field(8)? as u32, field(16)?))
+}
+
+/// Gives the records after the header to `each`; the offset at which they end.
+fn replay(root: &Root, file: &OwnedFd, salt: u64, size: u64, mut each: impl FnMut(Record)) -> io::Result<u64> {
+    const { assert!(WINDOW > 2 * MAX_RECORD, "a window holds any record") };
+    let mut window = Vec::new();
+    let mut at = HEADER as u64;
+    let mut used = 0;
+    loop {
+        match Record::decode(&window[used..], salt) {
+            Decoded::Record(record, len) => {
+                each(record);
+                used += len;
+            }
+            Decoded::Bad => return Ok(at + used as u64),
+            Decoded::Short => {
+                at += used as u64;
+                let left = size.saturating_sub(at);
+                let kept = window.len() - used;
+                if left <= kept as u64 {
+                    return Ok(at);
+                }
+                used = 0;
+                window.resize(left.min(WINDOW as u64) as usize, 0);
+                if !root.read_at(file, &mut window, at, false)? {
+                    return Ok(at);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a store is opened with.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use forebay_model::{ByteSize, Capacity};
+
+/// One directory of a store.
+#[derive(Clone, Debug)]
+pub struct DirectoryOptions {
+    /// Where; made if it does not exist.
+    pub path: PathBuf,
+    /// How much of it the store may use.
+    pub capacity: Capacity,
+}
+
+/// What a store is opened with.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The directories; at least one.
+    pub directories: Vec<DirectoryOptions>,
+    /// Bytes that may wait to be written, for each directory. More are not kept.
+    pub write_queue: ByteSize,
+    /// What every directory's file system keeps free for others.
+    pub reserve: Reserve,
+    /// Files held open at once, without those handed out. The process's limit of descriptors must be above it.
+    pub max_open_files: usize,
+    /// Names this start of the machine. None: as the kernel says it.
+    pub boot_id: Option<BootId>,
+}
+
+/// Free room that a store leaves on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// That many bytes.
+    Bytes(ByteSize),
+    /// That share of the file system's size, in percent, 0 to 99.
+    Percent(u8),
+}
+
+/// Names one start of the machine: what was written under another boot id may have been torn by a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BootId(pub [u8; 16]);
+
+/// Default of [`StoreOptions::write_queue`]: 64 pages, some 30 ms of an NVMe's writing.
+const WRITE_QUEUE: ByteSize = ByteSize(64 << 20);
+/// Default of [`StoreOptions::reserve`].
+const RESERVE: Reserve = Reserve::Percent(5);
+/// Default of [`StoreOptions::max_open_files`]: half of the customary limit of 1024 descriptors.
+const MAX_OPEN_FILES: usize = 512;
+/// Where Linux names its boot.
+const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
+
+impl StoreOptions {
+    /// `directories` and the defaults.
+    pub fn new(directories: Vec<DirectoryOptions>) -> Self {
+        Self { directories, write_queue: WRITE_QUEUE, reserve: RESERVE, max_open_files: MAX_OPEN_FILES, boot_id: None }
+    }
+}
+
+impl BootId {
+    /// The boot id that the kernel states.
+    pub(crate) fn of_kernel() -> io::Result<Self> {
+        let text = fs::read_to_string(BOOT_ID_PATH)?;
+        let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        match u128::from_str_radix(&hex, 16) {
+            Ok(number) if hex.len() == 32 => Ok(Self(number.to_be_bytes())),
+            _ => Err(io::Error::other(format!("{BOOT_ID_PATH} holds no boot id"))),
+        }
+    }
+}
+
+impl Reserve {
+    /// The reserve in bytes on a file system of `total` bytes.
+    pub(crate) fn bytes(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.0,
+            Self::Percent(percent) => share(total, percent),
+        }
+    }
+}
+
+/// `percent` of `total`.
+pub(crate) fn share(total: u64, percent: u8) -> u64 {
+    // Below 2^64: percent is at most 100 by the parser; a larger one given in code is cut here.
+    (u128::from(total) * u128::from(percent.min(100)) / 100) as u64
+}

@@ -1,0 +1,144 @@
+//! Packs: append-only files of small objects of one group, and the bytes of an entry. `docs/store-format.md` has the ruler.
+//!
+//! Always true: bytes of a pack that the index points to are never written again, and a pack's descriptor never leaves
+//! the process; so a pack may be unlinked under its readers, and is never punched.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use forebay_model::{BlockSum, ContentId, SMALL_MAX, block_count, block_sum, block_sums};
+
+use crate::device::Root;
+use crate::eviction::Unit;
+use crate::files::{FileSlot, OpenFiles};
+
+/// The folder of packs in a directory.
+pub(crate) const PACKS: &str = "packs";
+/// The length of a pack above which a new one is begun, on a directory that is large enough.
+const PACK_MAX: u64 = 64 << 20;
+/// And on the smallest directory.
+const PACK_MIN: u64 = 1 << 20;
+/// Packs that a directory should be cut into, so that one eviction is a small part of it.
+const PACKS_PER_DIRECTORY: u64 = 128;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"FBPE");
+/// Magic, length, id, group, checksum.
+const FIXED: usize = 4 + 4 + 16 + 8 + 8;
+
+/// A pack.
+#[derive(Debug)]
+pub(crate) struct Pack {
+    /// Its number in this process's index.
+    pub(crate) slot: u32,
+    /// Its number in its directory: its name.
+    pub(crate) number: u32,
+    /// The directory that holds it.
+    pub(crate) directory: usize,
+    /// The group of all its objects.
+    pub(crate) group: u64,
+    /// Objects that the index knows in it.
+    pub(crate) objects: AtomicU64,
+    /// What eviction knows of it.
+    pub(crate) unit: Arc<Unit>,
+    /// The file is unlinked or about to be. Set by its directory's writer.
+    pub(crate) gone: AtomicBool,
+    /// Its descriptor.
+    pub(crate) file: Arc<FileSlot>,
+}
+
+impl Pack {
+    /// Its file.
+    pub(crate) fn open(&self, root: &Root, files: &OpenFiles) -> io::Result<Arc<OwnedFd>> {
+        self.file.get(files, || root.open_own(&name(self.number)))
+    }
+}
+
+/// The name of a pack in its directory.
+pub(crate) fn name(number: u32) -> String {
+    format!("{PACKS}/{number:08x}")
+}
+
+/// The number in a pack's file name.
+pub(crate) fn parse_name(file_name: &str) -> Option<u32> {
+    (file_name.len() == 8).then(|| u32::from_str_radix(file_name, 16).ok()).flatten()
+}
+
+/// The length at which packs of a directory of `quota` bytes are closed.
+pub(crate) fn pack_size(quota: u64) -> u64 {
+    (quota / PACKS_PER_DIRECTORY).clamp(PACK_MIN, PACK_MAX)
+}
+
+/// Length of the header of an entry of `len` bytes.
+pub(crate) fn header_len(len: u64) -> usize {
+    FIXED + 8 * block_count(len)
+}
+
+/// Length of an entry of `len` bytes.
+pub(crate) fn entry_len(len: u64) -> u64 {
+    header_len(len) as u64 + len
+}
+
+/// The header of an entry.
+pub(crate) fn entry_header(id: ContentId, group: u64, len: u32, sums: &[BlockSum]) -> Vec<u8> {
+    debug_assert_eq!(sums.len(), block_count(u64::from(len)), "a sum a block");
+    let mut header = Vec::with_capacity(header_len(u64::from(len)));
+    header.extend_from_slice(&MAGIC.to_le_bytes());
+    header.extend_from_slice(&len.to_le_bytes());
+    header.extend_from_slice(&id.as_u128().to_le_bytes());
+    header.extend_from_slice(&group.to_le_bytes());
+    header.extend_from_slice(&[0; 8]);
+    for sum in sums {
+        header.extend_from_slice(&sum.0.to_le_bytes());
+    }
+    let sum = block_sum(&header).0;
+    header[FIXED - 8..FIXED].copy_from_slice(&sum.to_le_bytes());
+    header
+}
+
+/// The object's bytes in `entry`, if it is a whole entry of `id` with `len` bytes and every checksum is right.
+pub(crate) fn verify_entry(entry: &[u8], id: ContentId, group: u64, len: u64) -> Option<&[u8]> {
+    debug_assert!(len <= SMALL_MAX, "an entry holds at most a page");
+    let (header, data) = entry.split_at_checked(header_len(len))?;
+    if data.len() as u64 != len {
+        return None;
+    }
+    // What the header must be, given the sums it states: equality checks every field of it.
+    let stated: Vec<BlockSum> = header[FIXED..]
+        .chunks_exact(8)
+        .map(|sum| sum.try_into().map(u64::from_le_bytes).map(BlockSum))
+        .collect::<Result<_, _>>()
+        .ok()?;
+    (entry_header(id, group, len as u32, &stated) == header && block_sums(data) == stated).then_some(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_proved_to_the_bit() {
+        let id = ContentId::from_u128(77);
+        let data: Vec<u8> = (0..70_000u32).map(|i| (i % 251) as u8).collect();
+        let mut entry = entry_header(id, 4, data.len() as u32, &block_sums(&data));
+        entry.extend_from_slice(&data);
+        let len = data.len() as u64;
+        assert_eq!(entry.len() as u64, entry_len(len));
+        assert_eq!(verify_entry(&entry, id, 4, len), Some(&data[..]));
+        assert_eq!(verify_entry(&entry, ContentId::from_u128(78), 4, len), None, "another object's entry");
+        assert_eq!(verify_entry(&entry[..entry.len() - 1], id, 4, len), None, "cut");
+        for at in (0..header_len(len)).chain([header_len(len), entry.len() - 1, 40_000]) {
+            entry[at] ^= 0x10;
+            assert_eq!(verify_entry(&entry, id, 4, len), None, "byte {at}");
+            entry[at] ^= 0x10;
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_of_any_size_has_packs_that_hold_a_page() {
+        for quota in [0, 1 << 20, 1 << 30, 1 << 50] {
+            assert!((PACK_MIN..=PACK_MAX).contains(&pack_size(quota)));
+        }
+    }
+}

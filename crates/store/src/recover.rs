@@ -1,0 +1,264 @@
+//! From a directory's log to the index: what the store knows when it opens.
+//!
+//! Reads the log only, neither files nor folders: the time goes by records. Whatever is not as the log says is found when
+//! it is read. What was not written in this start of the machine, or stands in a log that was cut, counts as unverified.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use forebay_model::{ContentId, EXTENT, ExtentIndex};
+
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::eviction::{Policy, Probation, Unit, UnitKey};
+use crate::files::FileSlot;
+use crate::index::{Index, SmallPlace};
+use crate::large::{Extent, Large, pages_in};
+use crate::log::{Log, Opened};
+use crate::options::BootId;
+use crate::pack::{Pack, entry_len};
+use crate::record::Record;
+
+/// What was found when a store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Contents of which something is here.
+    pub contents: u64,
+    /// Pages of large contents.
+    pub pages: u64,
+    /// Bytes of packs and pages.
+    pub bytes: u64,
+    /// Bytes of index logs that were torn or damaged, and cut off.
+    pub cut_bytes: u64,
+    /// Directories that were not closed in order.
+    pub unclean: u64,
+    /// Directories whose contents are checked when they are first read: the machine was started anew, or a log was cut.
+    pub unverified: u64,
+    /// How long it took, in microseconds.
+    pub micros: u64,
+}
+
+/// What a directory's writer starts from.
+pub(crate) struct Recovered {
+    pub(crate) log: Log,
+    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) next_pack: u32,
+    pub(crate) next_generation: u64,
+}
+
+/// What a log has said so far.
+struct Replay<'a> {
+    index: &'a Index,
+    directory: &'a Directory,
+    packs: HashMap<u32, Arc<Pack>>,
+    larges: HashMap<ContentId, Arc<Large>>,
+    /// Small objects that were written or checked since the last `Boot`.
+    verified: Vec<(ContentId, SmallPlace)>,
+    boot: Option<BootId>,
+    closed: bool,
+    empty: bool,
+    last_pack: u32,
+    last_generation: u64,
+}
+
+/// Replays the log of `directory` into `index`.
+pub(crate) fn recover(
+    index: &Index,
+    directory: &Directory,
+    boot: BootId,
+    report: &mut Recovery,
+) -> Result<Recovered, StoreError> {
+    let mut replay = Replay::new(index, directory);
+    let opened = Log::open(&directory.root, |record| replay.apply(record));
+    let path = || directory.root.path().to_owned();
+    let (mut log, cut) = match opened.map_err(|error| StoreError::Directory { directory: path(), error })? {
+        Opened::Sound(log) => (log, 0),
+        Opened::Cut(log, bytes) => (log, bytes),
+        Opened::Newer(version) => return Err(StoreError::Newer { directory: path(), version }),
+    };
+    if cut > 0 {
+        tracing::warn!(directory = %directory.root.path().display(), bytes = cut, "index log was torn and is cut");
+    }
+    let trusted = cut == 0 && replay.boot == Some(boot);
+    report.cut_bytes += cut;
+    report.unclean += u64::from(!replay.closed && !replay.empty);
+    report.unverified += u64::from(!trusted && !replay.empty);
+    if trusted {
+        for (id, place) in &replay.verified {
+            index.mark_verified(*id, *place);
+        }
+    } else {
+        replay.forget_verified();
+    }
+    let mut records = Vec::new();
+    if !trusted {
+        log.encode(&Record::Boot(boot), &mut records);
+    }
+    let mut policy = Box::new(Probation::new());
+    let (next_pack, next_generation) = (replay.last_pack, replay.last_generation + 1);
+    for gone in replay.settle(policy.as_mut(), report) {
+        log.encode(&Record::LargeGone { id: gone.id }, &mut records);
+    }
+    // Without this the next start would trust what this one does not.
+    log.append(&records).map_err(|error| StoreError::Directory { directory: path(), error })?;
+    Ok(Recovered { log, policy, next_pack, next_generation })
+}
+
+impl<'a> Replay<'a> {
+    fn new(index: &'a Index, directory: &'a Directory) -> Self {
+        Self {
+            index,
+            directory,
+            packs: HashMap::new(),
+            larges: HashMap::new(),
+            verified: Vec::new(),
+            boot: None,
+            closed: false,
+            empty: true,
+            last_pack: 0,
+            last_generation: 0,
+        }
+    }
+
+    fn apply(&mut self, record: Record) {
+        self.closed = record == Record::Closed;
+        self.empty &= matches!(record, Record::Boot(_) | Record::Closed);
+        match record {
+            Record::Boot(boot) => {
+                self.forget_verified();
+                self.boot = Some(boot);
+            }
+            Record::Pack { pack, group } => self.begin_pack(pack, group),
+            Record::Small { id, pack, offset, len, verified } => self.add_small(id, pack, offset, len, verified),
+            Record::SmallGone { id } => {
+                if let Some((pack, _)) = self.index.small(id)
+                    && pack.directory == self.directory.index
+                {
+                    self.index.remove_small(id, &pack);
+                }
+            }
+            Record::PackGone { pack } => {
+                if let Some(pack) = self.packs.remove(&pack) {
+                    self.index.remove_pack(&pack);
+                }
+            }
+            Record::Large { id, size, group, generation } => {
+                self.last_generation = self.last_generation.max(generation);
+                let large = Large::new((id, size, group), self.directory.index, generation, Arc::default());
+                self.larges.insert(id, Arc::new(large));
+            }
+            Record::Pages { id, extent, resident, verified, sums } => {
+                if let Some(large) = self.larges.get(&id) {
+                    add_pages(self.directory, large, ExtentIndex(extent), (resident, verified), &sums);
+                }
+            }
+            Record::ExtentGone { id, extent, generation } => {
+                self.last_generation = self.last_generation.max(generation);
+                if let Some(large) = self.larges.get(&id) {
+                    large.take_extent(ExtentIndex(extent));
+                    large.generation.store(generation, Ordering::Relaxed);
+                }
+            }
+            Record::LargeGone { id } => {
+                self.larges.remove(&id);
+            }
+            Record::Closed => {}
+        }
+    }
+
+    fn begin_pack(&mut self, number: u32, group: u64) {
+        self.last_pack = self.last_pack.max(number);
+        let slot = self.index.new_slot();
+        let pack = Arc::new(Pack {
+            slot,
+            number,
+            directory: self.directory.index,
+            group,
+            objects: 0.into(),
+            unit: self.directory.new_unit(UnitKey::Pack(slot), group),
+            gone: false.into(),
+            file: Arc::new(FileSlot::default()),
+        });
+        self.index.insert_pack(Arc::clone(&pack));
+        self.packs.insert(number, pack);
+    }
+
+    fn add_small(&mut self, id: ContentId, number: u32, offset: u32, len: u32, verified: bool) {
+        let Some(pack) = self.packs.get(&number) else { return };
+        let place = SmallPlace::new(pack.slot, offset, len, false);
+        let end = u64::from(offset) + entry_len(len.into());
+        pack.unit.bytes.fetch_max(end, Ordering::Relaxed);
+        if self.index.insert_small(id, place, pack) && verified {
+            self.verified.push((id, place));
+        }
+    }
+
+    fn forget_verified(&mut self) {
+        self.verified.clear();
+        for large in self.larges.values() {
+            for extent in large.extents.read().values() {
+                extent.verified.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Brings what was found into the index, the directory's account, the policy and the report. Large contents of which
+    /// nothing is left, or that another directory has, are given back: their files are unlinked.
+    fn settle(self, policy: &mut dyn Policy, report: &mut Recovery) -> Vec<Arc<Large>> {
+        let directory = self.directory;
+        let mut settle = |unit: &Arc<Unit>| {
+            directory.add_used(unit.bytes.load(Ordering::Relaxed));
+            policy.insert(Arc::clone(unit), false);
+        };
+        let mut gone = Vec::new();
+        for pack in self.packs.values() {
+            settle(&pack.unit);
+            report.contents += pack.objects.load(Ordering::Relaxed);
+        }
+        for large in self.larges.into_values() {
+            if large.extents.read().is_empty() || self.index.insert_large(&large).is_err() {
+                // One that is there is a stray from now on; the sweeper takes those that cannot be unlinked now.
+                let _ = directory.root.unlink(&large.name());
+                gone.push(large);
+                continue;
+            }
+            large.extents.read().values().for_each(|extent| settle(&extent.unit));
+            report.contents += 1;
+            report.pages += u64::from(large.resident.load(Ordering::Relaxed));
+        }
+        report.bytes += directory.used.load(Ordering::Relaxed);
+        self.index.sweep();
+        gone
+    }
+}
+
+/// Adds the pages of a record that fits its content.
+fn add_pages(
+    directory: &Directory,
+    large: &Large,
+    extent: ExtentIndex,
+    (resident, verified): (u64, u64),
+    sums: &[u64],
+) {
+    if u64::from(extent.0) >= large.size.div_ceil(EXTENT) || resident & !large.all_pages(extent) != 0 {
+        return;
+    }
+    let known = large.extent(extent).unwrap_or_else(|| {
+        let unit = directory.new_unit(UnitKey::Extent(large.id, extent.0), large.group);
+        Arc::new(Extent::new(unit, large.size, extent))
+    });
+    let pages = || pages_in(extent, resident);
+    if pages().map(|page| known.sums(page).len()).sum::<usize>() != sums.len() {
+        return;
+    }
+    for (place, sum) in pages().flat_map(|page| known.sums(page)).zip(sums) {
+        place.store(*sum, Ordering::Relaxed);
+    }
+    let new = resident & !known.resident.fetch_or(resident, Ordering::Relaxed);
+    known.written.fetch_or(resident, Ordering::Relaxed);
+    known.verified.fetch_or(verified & resident, Ordering::Relaxed);
+    large.resident.fetch_add(new.count_ones(), Ordering::Relaxed);
+    known.unit.bytes.fetch_add(large.bytes_of(extent, new), Ordering::Relaxed);
+    large.extents.write().insert(extent.0, known);
+}

@@ -1,0 +1,211 @@
+//! The store: what others see of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use forebay_model::{ByteRange, ContentId, PageIndex, page_len};
+use parking_lot::{Condvar, Mutex};
+use prometheus_client::registry::Registry;
+
+use crate::compact::COMPACT_MIN;
+use crate::directory::{self, Directory};
+use crate::error::{NotKept, StoreError};
+use crate::files::OpenFiles;
+use crate::handout::{Descriptor, HandedOut, MAX_SHARE};
+use crate::index::Index;
+use crate::metrics::{StoreCollector, StoreStats};
+use crate::options::{BootId, StoreOptions, share};
+use crate::queue::{Done, Fill, Kept};
+use crate::read::{Caching, ReadOutcome, Residency};
+use crate::recover::{self, Recovered, Recovery};
+use crate::shared::Shared;
+use crate::sweep;
+use crate::writer::{Batch, Writer, is_valid};
+
+/// How long writers may go on with what is queued when the store closes.
+const DRAIN_TIME: Duration = Duration::from_secs(4);
+/// How long closing takes at most.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+
+/// The pages that one node keeps on its directories. See the crate's example.
+///
+/// All calls but `read`, `descriptor` and `close` answer from memory. A store that is dropped is closed.
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Opens the store, and makes its directories if they do not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], or whatever keeps one of the directories from being used.
+    pub fn open(options: &StoreOptions) -> Result<(Self, Recovery), StoreError> {
+        let start = Instant::now();
+        if options.directories.is_empty() {
+            return Err(StoreError::Options("a store needs at least one directory".into()));
+        }
+        let boot = options.boot_id.map_or_else(BootId::of_kernel, Ok).map_err(StoreError::System)?;
+        let mut directories = Vec::new();
+        for (index, of) in options.directories.iter().enumerate() {
+            let queue = options.write_queue.0;
+            directories.push(Arc::new(Directory::open(index, &of.path, of.capacity, options.reserve, queue)?));
+        }
+        let mut report = Recovery::default();
+        let index = Index::new();
+        let recovered: Vec<Recovered> = directories
+            .iter()
+            .map(|directory| recover::recover(&index, directory, boot, &mut report))
+            .collect::<Result<_, _>>()?;
+        let capacity = directories.iter().map(|directory| directory.quota).sum();
+        let next_generation = recovered.iter().map(|of| of.next_generation).max().unwrap_or(1);
+        let shared = Arc::new(Shared {
+            directories,
+            index,
+            files: OpenFiles::new(options.max_open_files),
+            handed_out: Arc::new(HandedOut::new(share(capacity, MAX_SHARE))),
+            counters: Default::default(),
+            boot,
+            next_generation: next_generation.into(),
+            closed: false.into(),
+            stop: Mutex::new(false),
+            stopped: Condvar::new(),
+        });
+        let store = Self { shared, threads: Mutex::default() };
+        store.start(recovered)?;
+        report.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok((store, report))
+    }
+
+    fn start(&self, recovered: Vec<Recovered>) -> Result<(), StoreError> {
+        let spawn = |name: String, work: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name).spawn(work).map_err(StoreError::System)?;
+            self.threads.lock().push(thread);
+            Ok(())
+        };
+        for (directory, of) in self.shared.directories.iter().zip(recovered) {
+            let writer = Writer {
+                shared: Arc::clone(&self.shared),
+                directory: Arc::clone(directory),
+                log: of.log,
+                policy: of.policy,
+                open_packs: Vec::new(),
+                next_pack: of.next_pack,
+                log_is_incomplete: false,
+                compact_at: COMPACT_MIN,
+                batch: Batch::default(),
+            };
+            spawn(format!("fb-store-{}", directory.index), Box::new(move || writer.run()))?;
+        }
+        let shared = Arc::clone(&self.shared);
+        spawn("fb-store-sweep".into(), Box::new(move || sweep::run(&shared)))
+    }
+
+    /// How much of a content is here.
+    pub fn residency(&self, id: ContentId, size: u64) -> Residency {
+        self.shared.residency(id, size)
+    }
+
+    /// Whether a page is here.
+    pub fn has_page(&self, id: ContentId, page: PageIndex) -> bool {
+        self.shared.has_page(id, page)
+    }
+
+    /// Fills `buffer` with the bytes of `range`, which lies within the content and is as long as `buffer`, if all are
+    /// here. Blocks on the disk.
+    ///
+    /// # Panics
+    /// If `range` ends beyond `size`, or `buffer` has another length.
+    pub fn read(&self, id: ContentId, size: u64, range: ByteRange, buffer: &mut [u8], caching: Caching) -> ReadOutcome {
+        self.shared.read(id, size, range, buffer, caching)
+    }
+
+    /// Queues a page to be kept, and never waits. `done` is called once with what became of it, on the writer's thread
+    /// (that of an empty content at once): it must not block.
+    ///
+    /// # Errors
+    /// Why it is not even queued; `done` is then dropped uncalled.
+    pub fn keep(&self, fill: Fill, done: Done) -> Result<(), NotKept> {
+        let outcome = self.try_keep(fill, done);
+        if let Err(reason) = outcome {
+            self.shared.counters.not_kept(reason);
+        }
+        outcome
+    }
+
+    fn try_keep(&self, fill: Fill, done: Done) -> Result<(), NotKept> {
+        if fill.size == 0 {
+            // The empty content is always here.
+            done(Kept::Yes);
+            return Ok(());
+        }
+        if !is_valid(&fill) {
+            return Err(NotKept::Invalid);
+        }
+        let known = self.shared.index.large(fill.id).map(|large| &self.shared.directories[large.directory]);
+        let chosen = known.or_else(|| directory::choose(&self.shared.directories, fill.id.as_u128()));
+        let directory = chosen.filter(|directory| !directory.is_down()).ok_or(NotKept::Failed)?;
+        let bytes = page_len(fill.size, fill.page);
+        // Counted whether it is kept or not: it is what eviction goes by.
+        directory.offered.fetch_add(bytes, Ordering::Relaxed);
+        directory.queue.keep(fill, bytes, done)
+    }
+
+    /// A descriptor of a large content that is here as a whole and was verified since the machine started. None also
+    /// when four fifths of the store are handed out. Opens a file.
+    pub fn descriptor(&self, id: ContentId, size: u64) -> Option<Descriptor> {
+        self.shared.descriptor(id, size)
+    }
+
+    /// Drops a content. Whoever has it open keeps its bytes.
+    pub fn forget(&self, id: ContentId) {
+        self.shared.forget(id);
+    }
+
+    /// Figures at this moment.
+    pub fn stats(&self) -> StoreStats {
+        self.shared.stats()
+    }
+
+    /// Adds the store's metrics to a registry, under the prefix `store`.
+    pub fn register(&self, registry: &mut Registry) {
+        let collector = StoreCollector(Arc::downgrade(&self.shared));
+        registry.sub_registry_with_prefix("store").register_collector(Box::new(collector));
+    }
+
+    /// Writes what is queued, marks the directories as closed in order, and lets them go. Everything is absent from then
+    /// on. Takes 5 s at most. Closing twice is fine.
+    ///
+    /// # Errors
+    /// [`StoreError::Slow`] if a directory did not finish in time.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let until = Instant::now() + CLOSE_TIME;
+        self.shared.closed.store(true, Ordering::Release);
+        *self.shared.stop.lock() = true;
+        self.shared.stopped.notify_all();
+        for directory in &self.shared.directories {
+            directory.queue.close(DRAIN_TIME);
+        }
+        for directory in &self.shared.directories {
+            if !directory.queue.wait_end(until) {
+                return Err(StoreError::Slow { directory: directory.root.path().to_owned() });
+            }
+        }
+        for thread in self.threads.lock().drain(..) {
+            // The writers have ended, the sweeper ends at its next step. A panic was printed when it happened.
+            let _ = thread.join();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "store did not close in time");
+        }
+    }
+}
