@@ -106,7 +106,7 @@ mod tests {
         calls.join_all().await;
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_request_ends_when_nothing_comes() {
         let (connection, _server) = connected();
         assert!(matches!(connection.call(&status(0)).await, Err(WireError::TimedOut(_))));

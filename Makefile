@@ -1,0 +1,55 @@
+# Forebay: what there is to run. Every cargo call uses --release, so that nothing is built twice.
+
+CARGO ?= cargo
+PYTEST := .venv/bin/pytest
+SEEDS ?= 50
+
+.PHONY: help setup build check lints unit test test-mount soak bench-mount demo clean
+
+# Says what begins and when, for whoever waits for a log.
+say = @echo "== $$(date +%H:%M:%S) $@"
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: ## Install what tests and benches need (Debian packages by name, a virtual environment)
+	@scripts/setup.sh test
+
+build: ## Build everything
+	$(say)
+	$(CARGO) build --release --workspace --locked
+
+lints:
+	$(say)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+
+check: lints ## Format, lints, the fast tests beside the code, the tests of the house's shape
+	$(CARGO) test --release --workspace --lib --bins --locked
+	$(CARGO) test --release -p xtask --locked
+
+unit:
+	$(say)
+	$(CARGO) test --release --workspace --locked
+
+test: setup lints unit build test-mount ## Everything: check, all Rust tests, and the tests with real servers and real mounts
+
+test-mount:
+	$(say)
+	$(PYTEST) tests
+
+soak: setup build ## The same tests with more seeds and rounds; writes bench/results/soak.json
+	.venv/bin/python scripts/soak.py --seeds $(SEEDS)
+
+bench-mount: ## Measure the mount against the local file system and plain downloads; writes bench/results/mount.json
+	@scripts/setup.sh bench
+	$(CARGO) build --release --locked -p forebay -p forebay-bench
+	.venv/bin/python scripts/bench_mount.py
+
+demo: ## Real files behind a slow origin: cold, hot, native, and what the origin was spared
+	@scripts/setup.sh demo
+	$(CARGO) build --release --locked -p forebay
+	python3 scripts/demo.py
+
+clean: ## Remove what was built and downloaded
+	rm -rf target .venv .cache

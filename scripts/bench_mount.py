@@ -1,0 +1,367 @@
+#!/usr/bin/env python3
+"""Measures the mount against the plain local file system and against the best plain downloads (make bench-mount).
+
+Both sides of a row alternate in slices of about a second; the median of the ratios of at least 7 pairs counts. Prints a table,
+writes bench/results/mount.json, and ends with status 1 when a row misses its target and is not in bench/known-losses.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support import data  # noqa: E402
+from support.forebay import Forebay  # noqa: E402
+from support.process import CACHE, built, program, run  # noqa: E402
+from support.weed import ACCESS_KEY, REGION, SECRET_KEY, Weed  # noqa: E402
+
+BIG = "big-1g-v1"
+BIG_BYTES = 1 << 30
+MEMORY_MAX = 300 << 20
+START_MAX = 1.0
+
+# id, mount kind, work, readers, caches dropped, target (ratio to native).
+ROWS = [
+    ("files.hot.112k.1", "files", "files", 1, False, 0.95),
+    ("files.hot.112k.4", "files", "files", 4, False, 0.95),
+    ("files.hot.sequential", "files", "sequential", 1, False, 0.95),
+    ("files.hot.random-4k", "files", "random", 1, False, 0.90),
+    ("files.hot.stat", "files", "stat", 1, False, 0.95),
+    ("streams.hot.sequential", "streams", "sequential", 1, False, 0.95),
+    ("streams.hot.random-4k", "streams", "random", 1, False, 0.90),
+    ("streams.hot.112k.4", "streams", "files", 4, False, 0.45),
+    ("files.dropped.112k.1", "files", "files", 1, True, 0.75),
+    ("files.dropped.112k.4", "files", "files", 4, True, 1.0),
+    ("streams.dropped.sequential", "streams", "sequential", 1, True, 0.90),
+    ("streams.dropped.random-4k", "streams", "random", 1, True, 0.90),
+]
+
+
+class MemoryWatch:
+    """The highest RssAnon of every process under test, sampled ten times a second."""
+
+    def __init__(self):
+        self.highest = 0
+        self.samples = 0
+        self._running: Forebay | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def watch(self, running: Forebay | None):
+        self._running = running
+
+    def _sample(self):
+        while not self._ended.wait(0.1):
+            running = self._running
+            if running is None:
+                continue
+            with contextlib.suppress(OSError, KeyError):
+                self.highest = max(self.highest, running.memory()["RssAnon"])
+                self.samples += 1
+
+    def end(self):
+        self._ended.set()
+
+
+def note(text: str):
+    print(f"bench-mount: {text}", file=sys.stderr, flush=True)
+
+
+def big_file() -> Path:
+    """1 GiB of random bytes, made once."""
+    path = CACHE / "bench" / BIG
+    if not path.exists() or path.stat().st_size != BIG_BYTES:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as f:
+            for _ in range(BIG_BYTES >> 22):
+                f.write(os.urandom(1 << 22))
+    return path
+
+
+def wait_resident(fb: Forebay, wanted: int, seconds: float = 120):
+    """Waits until the cache holds what was read: pages are kept behind the reader's back."""
+    end = time.monotonic() + seconds
+    while fb.resident_bytes() < wanted:
+        if time.monotonic() > end:
+            note(f"only {fb.resident_bytes()} of {wanted} bytes are in the cache after {seconds:g} s")
+            return
+        time.sleep(0.2)
+
+
+def local_rows(pairs: int, only: str, watch: MemoryWatch) -> list[dict]:
+    """The rows against the plain local file system."""
+    rows = []
+    trees = {"files": data.jpegs(), "big": big_file().parent}
+    for kind in ("files", "streams"):
+        wanted = [row for row in ROWS if row[1] == kind and only in row[0]]
+        for tree in ("files", "big"):
+            rows_here = [row for row in wanted if (row[2] in ("sequential", "random")) == (tree == "big")]
+            if not rows_here:
+                continue
+            source = trees[tree]
+            note(f"{kind}: filling the cache from file://{source}")
+            fb = Forebay(f"file://{source}", kind=kind, cache="8GiB", freshness="immutable", limit=1500)
+            try:
+                fb.start()
+                watch.watch(fb)
+                done = run([sys.executable, str(ROOT / "tests/support/reader.py"), "compare", str(source), str(fb.mount)], 300)
+                if done.returncode != 0:
+                    raise RuntimeError(f"the mount's bytes differ: {done.stdout}{done.stderr}")
+                wait_resident(fb, data.tree_bytes(source))
+                # Restarted, so that files which were open while they were filled are whole and can be passed through.
+                watch.watch(None)
+                fb.stop()
+                fb.restart(kind=kind, cache="8GiB", freshness="immutable", limit=1500)
+                watch.watch(fb)
+                for row in rows_here:
+                    rows.append(local_row(row, source, fb, pairs))
+            finally:
+                watch.watch(None)
+                fb.end()
+    order = [row[0] for row in ROWS]
+    return sorted(rows, key=lambda row: order.index(row["id"]))
+
+
+def local_row(row, source: Path, fb: Forebay, pairs: int) -> dict:
+    name, _, work, readers, dropped, target = row
+    command = [built("forebay-bench", "FOREBAY_BENCH_BIN"), work, "--native", str(source), "--mount", str(fb.mount)]
+    command += ["--readers", str(readers), "--pairs", str(pairs)]
+    if work in ("sequential", "random"):
+        command += ["--file", BIG]
+    if dropped:
+        command.append("--drop")
+    done = run(command, 60 + 12 * pairs)
+    if done.returncode != 0:
+        raise RuntimeError(f"{name}: {done.stderr}")
+    report = json.loads(done.stdout)
+    runs = [[pair["mount"], pair["native"]] for pair in report["pairs"]]
+    made = ratio_row(name, runs, "plain local file system", target, report["unit"], higher_is_better=True)
+    note(f"{name}: {made['ratio']:.2f} (target {target})")
+    return made
+
+
+def ratio_row(name: str, runs: list[list[float]], baseline_name: str, target: float, unit: str, higher_is_better: bool) -> dict:
+    """`runs` holds [ours, baseline]; the ratio is ours to baseline in speed."""
+    ratios = [ours / base if higher_is_better else base / ours for ours, base in runs]
+    ratio = statistics.median(ratios)
+    baselines = [base for _, base in runs]
+    return {
+        "id": name,
+        "ours": statistics.median(ours for ours, _ in runs),
+        "baseline": statistics.median(baselines),
+        "baseline_spread": [min(baselines), max(baselines)],
+        "baseline_name": baseline_name,
+        "unit": unit,
+        "ratio": round(ratio, 3),
+        "target": target,
+        "met": ratio >= target,
+        "runs": runs,
+    }
+
+
+def cold_row(pairs: int, watch: MemoryWatch) -> dict:
+    """One object of 1 GiB, cold: one reader through the mount, and the best of two parallel downloads of the same object."""
+    note("cold: starting weed and loading 1 GiB")
+    server = Weed(CACHE)
+    scratch = Path(tempfile.mkdtemp(prefix="cold-", dir=CACHE))
+    runs, names = [], []
+    try:
+        bucket = server.bucket("bench")
+        server.s3.upload_file(str(big_file()), bucket, BIG)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(scratch),
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_DEFAULT_REGION": REGION,
+            "RCLONE_CONFIG": "/dev/null",
+        }
+        remote = f":s3,provider=SeaweedFS,env_auth=true,region={REGION},endpoint='{server.endpoint}':{bucket}/{BIG}"
+        downloads = {
+            "rclone copyto": [program("rclone"), "copyto", remote, "TARGET", "--multi-thread-streams", "8"],
+            "aws s3 cp": [program("aws"), "--endpoint-url", server.endpoint, "s3", "cp", "--quiet", f"s3://{bucket}/{BIG}", "TARGET"],
+        }
+
+        def download(name: str) -> float:
+            target = scratch / "target"
+            command = [str(target) if word == "TARGET" else word for word in downloads[name]]
+            begun = time.monotonic()
+            done = run(command, 60, env=environment)
+            took = time.monotonic() - begun
+            if done.returncode != 0 or target.stat().st_size != BIG_BYTES:
+                raise RuntimeError(f"{name}: {done.stderr[-500:]}")
+            target.unlink()
+            return took
+
+        def through_mount() -> float:
+            fb = Forebay(f"s3://{bucket}", endpoint=server.endpoint, cache=[(scratch / "cache", "4GiB")], limit=120)
+            try:
+                fb.start()
+                watch.watch(fb)
+                begun = time.monotonic()
+                done = run(["dd", f"if={fb.path(BIG)}", "of=/dev/null", "bs=1M", "status=none"], 100)
+                took = time.monotonic() - begun
+                if done.returncode != 0:
+                    raise RuntimeError(f"reading through the mount: {done.stderr}")
+                return took
+            finally:
+                watch.watch(None)
+                fb.end()
+                shutil.rmtree(scratch / "cache", ignore_errors=True)
+
+        download("rclone copyto")  # The server's own caches are warm for everybody.
+        for number in range(pairs):
+            best = min((download(name), name) for name in downloads)
+            ours = through_mount()
+            runs.append([ours, best[0]])
+            names.append(best[1])
+            note(f"cold {number + 1}/{pairs}: mount {ours:.2f} s, {best[1]} {best[0]:.2f} s")
+    finally:
+        server.end()
+        shutil.rmtree(scratch, ignore_errors=True)
+    winner = max(set(names), key=names.count)
+    return ratio_row(
+        "cold.sequential.1g", runs, f"best of rclone copyto and aws s3 cp (mostly {winner})", 0.90, "seconds", higher_is_better=False
+    )
+
+
+def start_row(pairs: int) -> dict:
+    """From the start of the process until the mount answers."""
+    seconds = []
+    for _ in range(pairs):
+        fb = Forebay(f"file://{big_file().parent}", cache="1GiB", limit=60)
+        try:
+            begun = time.monotonic()
+            fb.start()
+            os.stat(fb.path(BIG))
+            seconds.append(time.monotonic() - begun)
+        finally:
+            fb.end()
+    return limit_row("start.usable", statistics.median(seconds), START_MAX, "seconds", seconds)
+
+
+def limit_row(name: str, ours: float, limit: float, unit: str, runs: list[float]) -> dict:
+    return {
+        "id": name,
+        "ours": ours,
+        "baseline": None,
+        "baseline_name": "limit",
+        "unit": unit,
+        "ratio": None,
+        "target": limit,
+        "met": ours < limit,
+        "runs": runs,
+    }
+
+
+def machine() -> dict:
+    model = "unknown"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": model, "cores": os.cpu_count(), "memory_bytes": memory, "kernel": platform.release()}
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, timeout=10)
+    return done.stdout.strip() + ("-changed" if changed.stdout.strip() else "")
+
+
+def shown(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    if unit == "bytes/s":
+        return f"{value / 1e9:.2f} GB/s"
+    if unit == "bytes":
+        return f"{value / (1 << 20):.0f} MiB"
+    if unit == "seconds":
+        return f"{value:.2f} s"
+    return f"{value:,.0f} {unit}"
+
+
+def table(rows: list[dict]) -> str:
+    lines = [f"{'row':<28} {'ours':>20} {'baseline':>20} {'ratio':>6} {'target':>10}  met"]
+    for row in rows:
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        target = f">= {row['target']:.2f}" if row["ratio"] is not None else f"< {shown(row['target'], row['unit'])}"
+        met = "yes" if row["met"] else "NO"
+        ours, base = shown(row["ours"], row["unit"]), shown(row["baseline"], row["unit"])
+        lines.append(f"{row['id']:<28} {ours:>20} {base:>20} {ratio:>6} {target:>10}  {met}")
+    return "\n".join(lines)
+
+
+def known_losses() -> dict[str, str]:
+    path = ROOT / "bench" / "known-losses.toml"
+    if not path.exists():
+        return {}
+    return {loss["id"]: loss["reason"] for loss in tomllib.loads(path.read_text()).get("loss", [])}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=9, help="pairs a row; at least 7 count as a measurement")
+    parser.add_argument("--only", default="", help="only rows whose id contains this; nothing is written then")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("bench-mount: it needs root, to drop the kernel's caches and to mount with passthrough")
+
+    watch = MemoryWatch()
+    rows = []
+    begun = time.monotonic()
+    if any(options.only in row[0] for row in ROWS):
+        rows += local_rows(options.pairs, options.only, watch)
+    if options.only in "cold.sequential.1g":
+        rows.append(cold_row(max(7, options.pairs - 2), watch))
+    if options.only in "start.usable":
+        rows.append(start_row(7))
+    watch.end()
+    if watch.samples:
+        rows.append(limit_row("memory.rss-anon", watch.highest, MEMORY_MAX, "bytes", [watch.highest]))
+
+    print(table(rows))
+    note(f"took {(time.monotonic() - begun) / 60:.1f} minutes")
+    if not options.only:
+        result = {
+            "commit": commit(),
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "rows": rows,
+        }
+        path = ROOT / "bench" / "results" / "mount.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        run([sys.executable, str(ROOT / "scripts" / "results.py")], 30)
+        note(f"written: {path.relative_to(ROOT)} and bench/RESULTS.md")
+
+    losses = known_losses()
+    unmet = [row["id"] for row in rows if not row["met"]]
+    for name in unmet:
+        print(f"unmet: {name}: {losses.get(name, 'not in bench/known-losses.toml')}")
+    for name in losses:
+        if any(row["id"] == name and row["met"] for row in rows):
+            print(f"met again: {name}: it can leave bench/known-losses.toml")
+    return 1 if any(name not in losses for name in unmet) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Writes bench/RESULTS.md from bench/results/*.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parents[1] / "bench"
+HEAD = """# Results
+
+Generated from `bench/results/*.json` by `scripts/results.py`; do not edit. Ratios are of speeds measured in turns in one run on one
+machine: above 1 is faster than the baseline. The spread is the baseline's lowest and highest slice.
+"""
+
+
+def shown(value, unit: str) -> str:
+    if value is None:
+        return ""
+    if unit == "bytes/s":
+        return f"{value / 1e9:.2f} GB/s"
+    if unit == "bytes":
+        return f"{value / (1 << 20):.0f} MiB"
+    if unit == "seconds":
+        return f"{value:.2f} s"
+    return f"{value:,.0f} {unit}"
+
+
+def section(path: Path) -> str:
+    result = json.loads(path.read_text())
+    machine = result.get("machine", {})
+    memory = machine.get("memory_bytes", 0) / (1 << 30)
+    lines = [
+        f"## {path.stem}",
+        "",
+        f"{result.get('date', '')}, commit `{result.get('commit', '')[:12]}`, {machine.get('cores')} cores"
+        f" ({machine.get('cpu')}), {memory:.0f} GiB, Linux {machine.get('kernel')}.",
+        "",
+        "| row | ours | baseline | spread | ratio | target | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        unit = row.get("unit", "")
+        spread = row.get("baseline_spread")
+        between = f"{shown(spread[0], unit)} - {shown(spread[1], unit)}" if spread else ""
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        target = f"< {shown(row['target'], unit)}" if row["ratio"] is None else f">= {row['target']}"
+        met = "yes" if row["met"] else "**no**"
+        base = f"{shown(row['baseline'], unit)} ({row['baseline_name']})" if row["baseline"] is not None else ""
+        lines.append(f"| {row['id']} | {shown(row['ours'], unit)} | {base} | {between} | {ratio} | {target} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parts = [HEAD]
+    for path in sorted((BENCH / "results").glob("*.json")):
+        if "rows" in json.loads(path.read_text()):
+            parts.append(section(path))
+    (BENCH / "RESULTS.md").write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Installs what a target needs and the machine lacks: Debian packages by name, and a Python virtual environment.
+#
+#   scripts/setup.sh build|demo|test|bench
+#
+# Says which packages are missing. Needs root only when there are any. Fails with their names when they cannot be had,
+# except for those that a target can do without (it then says what is used in their place).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target="${1:-test}"
+
+# Package names by what each is for.
+build=(gcc libc6-dev make)
+mount=(fuse3)
+servers=(nginx-light)
+tools=(libcap2-bin util-linux procps findutils)
+python=(python3-venv python3-torch python3-torchvision python3-pil python3-numpy)
+images=(openclipart-png)
+
+case "$target" in
+    build) needed=("${build[@]}"); wanted=() ;;
+    demo) needed=("${build[@]}" "${mount[@]}" python3); wanted=("${images[@]}") ;;
+    test) needed=("${build[@]}" "${mount[@]}" "${servers[@]}" "${tools[@]}" "${python[@]}" "${images[@]}"); wanted=() ;;
+    bench) needed=("${build[@]}" "${mount[@]}" "${python[@]}"); wanted=() ;;
+    *) echo "setup: unknown target '$target': expected build, demo, test or bench" >&2; exit 2 ;;
+esac
+
+is_installed() {
+    dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
+}
+
+missing_of() {
+    local name
+    for name in "$@"; do
+        is_installed "$name" || echo "$name"
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        sudo -n "$@"
+    else
+        return 1
+    fi
+}
+
+updated=no
+install_packages() {
+    export DEBIAN_FRONTEND=noninteractive
+    if [ "$updated" = no ]; then
+        as_root apt-get update -qq || return 1
+        updated=yes
+    fi
+    as_root apt-get install -y -qq --no-install-recommends "$@" >"$log" 2>&1 || { tail -n 15 "$log" >&2; return 1; }
+}
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "setup: this is not a Debian machine; install by hand what corresponds to: ${needed[*]} ${wanted[*]-}" >&2
+    exit 1
+fi
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
+
+mapfile -t missing < <(missing_of "${needed[@]}")
+if [ "${#missing[@]}" -gt 0 ]; then
+    echo "setup: installing for '$target': ${missing[*]}"
+    if ! install_packages "${missing[@]}"; then
+        echo "setup: these packages are missing and could not be installed (run as root: apt-get install ${missing[*]})" >&2
+        exit 1
+    fi
+fi
+if [ "${#wanted[@]}" -gt 0 ]; then
+    mapfile -t missing < <(missing_of "${wanted[@]}")
+    if [ "${#missing[@]}" -gt 0 ]; then
+        echo "setup: installing for '$target': ${missing[*]}"
+        install_packages "${missing[@]}" || echo "setup: ${missing[*]} cannot be had here; generated files take its place"
+    fi
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "setup: cargo is missing: install Rust 1.95 or newer" >&2
+    exit 1
+fi
+
+# The virtual environment stands on Debian's own python3, the only one that sees python3-torch.
+if [ "$target" = test ] || [ "$target" = bench ]; then
+    stamp=.venv/forebay-requirements.txt
+    if ! cmp -s tests/requirements.txt "$stamp"; then
+        echo "setup: making .venv"
+        rm -rf .venv
+        /usr/bin/python3 -m venv --system-site-packages .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+        cp tests/requirements.txt "$stamp"
+    fi
+fi
+echo "setup: '$target' has what it needs"
