@@ -1,0 +1,212 @@
+//! The façade: one type for every kind of origin.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use forebay_model::{ByteRange, OriginId, TimestampNs, Version};
+
+use crate::error::{OriginError, OriginErrorKind};
+use crate::files::Files;
+use crate::files_list::FilesList;
+use crate::http_list::{HttpList, Web};
+use crate::listing::{self, Listing};
+use crate::metrics::OriginMetrics;
+use crate::read::{self, ReadStream};
+use crate::remote::Remote;
+use crate::remote_list::RemoteList;
+use crate::remote_read::RemoteRead;
+use crate::{OriginSettings, OriginUrl, Scheme};
+
+/// What is known of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time; 0 where the origin does not tell it.
+    pub mtime: TimestampNs,
+    /// Its version. A listing and a stat of one content give the same.
+    pub version: Version,
+}
+
+/// How an origin proves that bytes belong to a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// The request carries the version (`If-Match`), and the answer's etag is compared.
+    Precondition,
+    /// The answer's etag, or its time and size, are compared; a precondition is sent where there is an etag.
+    Response,
+    /// The object is looked at before and after: for files the open descriptor, after every piece.
+    StatAround,
+    /// Nothing but the size: only for sources whose contents never change.
+    None,
+}
+
+impl Proof {
+    /// A name for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Precondition => "precondition",
+            Self::Response => "response",
+            Self::StatAround => "stat-around",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A store, open for reading. Clones share connections, counters and the cap of requests.
+#[derive(Clone)]
+pub struct Origin {
+    id: Arc<OriginId>,
+    settings: Arc<OriginSettings>,
+    metrics: OriginMetrics,
+    engine: Engine,
+}
+
+#[derive(Clone)]
+enum Engine {
+    Store(Arc<Remote>),
+    Web(Arc<Remote>, Web),
+    Files(Files),
+}
+
+impl Origin {
+    /// An origin for `settings`. Sends nothing; fails if the settings make no sense.
+    pub fn open(settings: OriginSettings) -> Result<Self, OriginError> {
+        let resolved = settings.resolve(&|name| std::env::var(name).ok())?;
+        let metrics = OriginMetrics::default();
+        let id = Arc::new(resolved.id.clone());
+        let engine = match settings.url.scheme() {
+            Scheme::File => Engine::Files(Files::new(settings.clone(), metrics.clone())),
+            scheme => {
+                let remote = Arc::new(Remote::new(settings.clone(), resolved, metrics.clone())?);
+                if scheme.is_web() { Engine::Web(Arc::clone(&remote), Web::new(remote)) } else { Engine::Store(remote) }
+            }
+        };
+        Ok(Self { id, settings: Arc::new(settings), metrics, engine })
+    }
+
+    /// Which store this is: scheme, normalised endpoint, bucket.
+    pub fn id(&self) -> &OriginId {
+        &self.id
+    }
+
+    /// Its address, without credentials.
+    pub fn url(&self) -> &OriginUrl {
+        &self.settings.url
+    }
+
+    /// What all its keys start with: empty, or ends in `/`.
+    pub fn prefix(&self) -> &str {
+        self.settings.url.prefix()
+    }
+
+    /// How it proves a version.
+    pub fn proof(&self) -> Proof {
+        match self.settings.url.scheme() {
+            Scheme::S3 | Scheme::Gs | Scheme::Az | Scheme::Oss | Scheme::Cos => Proof::Precondition,
+            Scheme::Http | Scheme::Https if self.settings.allow_unproved => Proof::None,
+            Scheme::Http | Scheme::Https => Proof::Response,
+            Scheme::File | Scheme::Hdfs | Scheme::Hf => Proof::StatAround,
+        }
+    }
+
+    /// Now and the settings' deadline: for callers that have none of their own.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.deadline
+    }
+
+    /// Size, time and version of the object of exactly `key`, a full key without a leading slash. A mere prefix or
+    /// directory is not found.
+    pub async fn stat(&self, key: &str, deadline: Instant) -> Result<ObjectMeta, OriginError> {
+        self.counted(match &self.engine {
+            Engine::Store(remote) => Box::pin(remote.stat(key, deadline)).await,
+            Engine::Web(_, web) => Box::pin(web.stat(key, deadline)).await,
+            Engine::Files(files) => files.stat(key, deadline).await,
+        })
+    }
+
+    /// Whether any key starts with `prefix`, which is empty or ends in `/`. A directory counts even if it is empty.
+    pub async fn has_prefix(&self, prefix: &str, deadline: Instant) -> Result<bool, OriginError> {
+        self.counted(match check_prefix(prefix) {
+            Err(error) => Err(error),
+            Ok(()) => match &self.engine {
+                Engine::Store(remote) => Box::pin(remote.has_prefix(prefix, deadline)).await,
+                Engine::Web(_, web) => Box::pin(web.has_prefix(prefix, deadline)).await,
+                Engine::Files(files) => files.has_prefix(prefix, deadline).await,
+            },
+        })
+    }
+
+    /// One level of names below `prefix`, which is empty or ends in `/`. The object that stands for the prefix itself is
+    /// left out. A prefix that does not exist has no names.
+    pub fn list(&self, prefix: &str) -> Listing {
+        let checked = check_prefix(prefix).and_then(|()| crate::key::check_prefix(self.settings.url.scheme(), prefix));
+        let engine = match (checked, &self.engine) {
+            (Err(error), _) => listing::Engine::Refused(error),
+            (Ok(()), Engine::Store(remote)) => {
+                listing::Engine::Remote(Box::new(RemoteList::new(Arc::clone(remote), prefix)))
+            }
+            (Ok(()), Engine::Web(_, web)) => listing::Engine::Http(HttpList::new(web.clone(), prefix)),
+            (Ok(()), Engine::Files(files)) => listing::Engine::Files(FilesList::new(files.clone(), prefix)),
+        };
+        Listing::new(engine, self.metrics.clone())
+    }
+
+    /// Bytes `range` of `version` of the object `key`, whose size is `size`. Returns when the origin has answered and the
+    /// version is proved, before the body is read. Hold no more of them than needed: each keeps a request's turn until
+    /// its body has ended or it is dropped.
+    pub async fn read(
+        &self,
+        key: &str,
+        version: &Version,
+        size: u64,
+        range: ByteRange,
+        deadline: Instant,
+    ) -> Result<ReadStream, OriginError> {
+        if range.end > size {
+            let what = format!("GET {key}: bytes {}-{} are not in an object of {size}", range.start, range.end);
+            return self.counted(Err(OriginError::new(OriginErrorKind::Invalid, what)));
+        }
+        let opened = match &self.engine {
+            Engine::Store(remote) | Engine::Web(remote, _) => {
+                let open = RemoteRead::open(Arc::clone(remote), key, version, size, range, deadline);
+                Box::pin(open).await.map(|read| read::Engine::Remote(Box::new(read)))
+            }
+            Engine::Files(files) => files.read(key, version, size, range, deadline).await.map(read::Engine::File),
+        };
+        self.counted(opened.map(|engine| ReadStream::new(engine, self.metrics.clone())))
+    }
+
+    /// Whether the origin can be reached and lets its names be read: for `doctor`.
+    pub async fn probe(&self) -> Result<(), OriginError> {
+        let deadline = self.deadline();
+        self.counted(match &self.engine {
+            Engine::Store(remote) => Box::pin(remote.has_prefix(self.prefix(), deadline)).await.map(drop),
+            Engine::Web(_, web) => Box::pin(web.probe(deadline)).await,
+            Engine::Files(files) => files.probe(deadline).await,
+        })
+    }
+
+    /// Its counters.
+    pub fn metrics(&self) -> &OriginMetrics {
+        &self.metrics
+    }
+
+    fn counted<T>(&self, outcome: Result<T, OriginError>) -> Result<T, OriginError> {
+        outcome.inspect_err(|error| self.metrics.failed(error.kind))
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin").field("url", &self.settings.url.to_string()).finish_non_exhaustive()
+    }
+}
+
+fn check_prefix(prefix: &str) -> Result<(), OriginError> {
+    if prefix.is_empty() || prefix.ends_with('/') {
+        return Ok(());
+    }
+    Err(OriginError::new(OriginErrorKind::Invalid, format!("LIST {prefix:?}: a prefix must end in `/`")))
+}

@@ -1,0 +1,158 @@
+//! One level of a store behind OpenDAL, page by page.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use opendal::options;
+use opendal::raw::OpList;
+use opendal::raw::oio::{self, ListDyn};
+
+use crate::error::{OriginError, OriginErrorKind};
+use crate::explain::{Failure, explain};
+use crate::listing::{BATCH, Listed};
+use crate::metrics::Op;
+use crate::remote::{Remote, Try};
+use crate::transport::{Notes, noting};
+use crate::{Scheme, retry};
+
+/// A listing under way.
+pub(crate) struct RemoteList {
+    remote: Arc<Remote>,
+    prefix: String,
+    lister: Option<(Try, oio::Lister)>,
+    /// Kept here, not in the call, so that a call that is dropped loses no entry.
+    batch: Vec<Listed>,
+    /// First entry of the batch before: a store that sends the same page for ever must not be believed.
+    batch_start: Option<String>,
+    entries_seen: bool,
+    ended: bool,
+}
+
+impl RemoteList {
+    pub(crate) fn new(remote: Arc<Remote>, prefix: &str) -> Self {
+        Self {
+            remote,
+            prefix: prefix.to_owned(),
+            lister: None,
+            batch: Vec::new(),
+            batch_start: None,
+            entries_seen: false,
+            ended: false,
+        }
+    }
+
+    /// The next entries; None when all were given.
+    pub(crate) async fn next_batch(&mut self) -> Result<Option<Vec<Listed>>, OriginError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + self.remote.settings.deadline;
+        let remote = Arc::clone(&self.remote);
+        let _turn = remote.turn(Op::List, &self.prefix, deadline, None).await?;
+        while !self.ended && self.batch.len() < BATCH {
+            match self.next_entry(deadline).await? {
+                Some(entry) => self.take(&entry)?,
+                None => self.ended = true,
+            }
+        }
+        Ok(if self.batch.is_empty() { None } else { Some(std::mem::take(&mut self.batch)) })
+    }
+
+    fn take(&mut self, entry: &oio::Entry) -> Result<(), OriginError> {
+        let (path, meta) = (entry.path(), entry.metadata());
+        self.entries_seen = true;
+        let is_tree = matches!(self.remote.scheme(), Scheme::Hdfs | Scheme::Hf);
+        if path == self.prefix || (path == "/" && is_tree) {
+            // The directory itself, or the object that stands for it.
+            return Ok(());
+        }
+        if self.batch.is_empty() && self.batch_start.replace(path.to_owned()).as_deref() == Some(path) {
+            let what = "the listing does not advance: the server sends the same page again and again";
+            return Err(self.error(OriginErrorKind::Unavailable, what));
+        }
+        if !path.starts_with(&self.prefix) {
+            let what = format!("the server listed {path:?}, which is not below the prefix");
+            return Err(self.error(OriginErrorKind::Unsupported, &what));
+        }
+        if meta.is_dir() || path.ends_with('/') {
+            // `/` at the root stands for all keys that start with a slash, which no name can show.
+            let slash = if path.ends_with('/') { "" } else { "/" };
+            self.batch.push(Listed::Prefix { key: format!("{path}{slash}").into() });
+        } else {
+            let described = self.remote.describe(path, meta, meta.content_length())?;
+            self.batch.push(Listed::Object { key: path.into(), meta: described });
+        }
+        Ok(())
+    }
+
+    /// The next entry: most come from the page at hand, every thousandth by a request.
+    async fn next_entry(&mut self, deadline: Instant) -> Result<Option<oio::Entry>, OriginError> {
+        let remote = Arc::clone(&self.remote);
+        let mut failures = 0;
+        // The native client of HDFS has no transport that counts.
+        let mut has_asked = self.entries_seen;
+        let mut last: Option<Failure> = None;
+        loop {
+            let (attempt, lister) = self.open()?;
+            let (notes, generation) = (Arc::clone(&attempt.notes), attempt.generation);
+            *notes.lock() = Notes::default();
+            if remote.scheme() == Scheme::Hdfs && !has_asked {
+                has_asked = true;
+                remote.metrics.request(Op::List, remote.settings.injected_latency).await;
+            }
+            let next = noting(Arc::clone(&notes), lister.next_dyn());
+            let failure = match tokio::time::timeout_at(deadline.into(), next).await {
+                Ok(Ok(entry)) => return Ok(entry),
+                Ok(Err(error)) => explain(remote.scheme(), &error, &notes.lock()),
+                Err(_) => return Err(self.too_late(last.as_ref())),
+            };
+            if failure.renew && last.is_none() && remote.renew(generation) {
+                if self.entries_seen {
+                    let what = format!("{}; the credentials were read anew: list again", failure.what);
+                    return Err(self.error(OriginErrorKind::Unavailable, &what));
+                }
+                self.lister = None;
+                last = Some(failure);
+                continue;
+            }
+            failures += 1;
+            if !failure.retry || failures >= retry::MAX_ATTEMPTS {
+                return Err(self.error(failure.kind, &failure.what));
+            }
+            let wait = retry::wait(failures, rand::random(), failure.after);
+            if Instant::now() + wait >= deadline {
+                return Err(self.too_late(Some(&failure)));
+            }
+            tokio::time::sleep(wait).await;
+            remote.metrics.retries.inc();
+            last = Some(failure);
+        }
+    }
+
+    fn open(&mut self) -> Result<&mut (Try, oio::Lister), OriginError> {
+        let opened = match self.lister.take() {
+            Some(opened) => opened,
+            None => self.start()?,
+        };
+        Ok(self.lister.insert(opened))
+    }
+
+    fn start(&self) -> Result<(Try, oio::Lister), OriginError> {
+        let attempt = self.remote.attempt();
+        let arguments = OpList::from(options::ListOptions { limit: Some(BATCH), ..Default::default() });
+        let lister = attempt.service.list_dyn(&attempt.context, &self.prefix, arguments);
+        let lister = lister.map_err(|error| {
+            let failure = explain(self.remote.scheme(), &error, &Notes::default());
+            self.error(failure.kind, &failure.what)
+        })?;
+        Ok((attempt, lister))
+    }
+
+    fn too_late(&self, last: Option<&Failure>) -> OriginError {
+        self.remote.out_of_time(Op::List, &self.prefix, last)
+    }
+
+    fn error(&self, kind: OriginErrorKind, what: &str) -> OriginError {
+        self.remote.error(Op::List, &self.prefix, kind, what)
+    }
+}
