@@ -130,7 +130,13 @@ def start(scratch: Path, origin: Path) -> tuple[subprocess.Popen, dict]:
     log = open(scratch / "forebay.log", "wb")
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
     lines: queue.Queue = queue.Queue()
-    threading.Thread(target=lambda: [lines.put(line) for line in [*iter(process.stdout.readline, ""), ""]], daemon=True).start()
+
+    def pump():
+        for line in process.stdout:
+            lines.put(line)
+        lines.put("")
+
+    threading.Thread(target=pump, daemon=True).start()
     try:
         ready = json.loads(lines.get(timeout=30) or "{}")
     except (queue.Empty, ValueError):
@@ -187,10 +193,17 @@ def main():
                 process.wait(timeout=15)
             except subprocess.TimeoutExpired:
                 process.kill()
-        if os.path.ismount(scratch / "mnt"):
-            with contextlib.suppress(Exception):
-                subprocess.run(["umount", "-l", str(scratch / "mnt")], timeout=10)
-        shutil.rmtree(scratch, ignore_errors=True)
+        # Asked of the kernel's table: a dead mount answers no stat.
+        for command in (["umount", "-l"], ["fusermount3", "-u", "-z"]):
+            if is_mounted(scratch / "mnt"):
+                with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                    subprocess.run([*command, str(scratch / "mnt")], timeout=10)
+        if not is_mounted(scratch / "mnt"):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def is_mounted(path: Path) -> bool:
+    return any(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 if __name__ == "__main__":

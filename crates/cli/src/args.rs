@@ -1,0 +1,199 @@
+//! The command line: commands, arguments and help. Flags that set settings are made in `settings/flags.rs`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use forebay_model::NsPath;
+
+use crate::failure::Failure;
+use crate::settings::{DoctorFlags, LogFilter, UpFlags, Value};
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay up s3://ml/imagenet/ --mount /data --cache /nvme/forebay:800GB
+  forebay doctor s3://ml/imagenet/ --cache /nvme/forebay:800GB
+  forebay ls -l /imagenet/train
+  forebay cp -r /imagenet/val ./val
+  forebay status --json
+
+Settings: forebay.toml, then FOREBAY_*, then flags; the later wins.
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  # A bucket as a directory, with a cache of 800 GB on a local disk:
+  forebay up s3://ml/imagenet/ --mount /data --cache /nvme/forebay:800GB
+
+  # An S3 server of your own, objects that never change, two disks:
+  forebay up s3://ml --endpoint http://10.0.0.5:9000 --freshness immutable \\
+      --mount /data --cache /nvme0:80% --cache /nvme1:80%
+
+  # A shared directory behind a cache in memory:
+  forebay up file:///mnt/nfs/train --mount /data --cache /dev/shm/forebay:16GiB
+
+It runs until SIGTERM or SIGINT, then unmounts and ends within 10 s.";
+
+/// A cache between object stores and GPU programs.
+///
+/// Keeps what programs read from S3, GCS, Azure Blob, OSS, COS, HDFS, HTTP or a shared directory on the disks and in the
+/// memory of this machine, and shows it as files.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forebay",
+    version,
+    after_help = EXAMPLES,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Print JSON: one object a line
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+
+    /// Process to ask: a socket's path or HOST:PORT [env: FOREBAY_NODE; default: this machine's]
+    #[arg(long, value_name = "ADDR", global = true, help_heading = "Global options")]
+    pub(crate) node: Option<String>,
+
+    /// Log more: -v debug, -vv trace
+    #[arg(short, action = clap::ArgAction::Count, global = true, help_heading = "Global options")]
+    verbose: u8,
+
+    /// What to log to standard error: a level or directives [env: FOREBAY_LOG]
+    #[arg(long, value_name = "LEVEL", global = true, help_heading = "Global options", value_parser = LogFilter::parse)]
+    log: Option<LogFilter>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount an origin and serve it, until stopped
+    Up(Box<UpArgs>),
+    /// List directories
+    Ls(LsArgs),
+    /// Show what paths stand for
+    Stat(PathsArgs),
+    /// Write files to standard output
+    Cat(PathsArgs),
+    /// Copy a file or a directory to this machine
+    Cp(CpArgs),
+    /// Show what the running process does
+    Status,
+    /// Check this machine and an origin, and say what to do
+    Doctor(Box<DoctorArgs>),
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+#[command(after_help = UP_EXAMPLES)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) flags: UpFlags,
+
+    /// Settings file [env: FOREBAY_CONFIG; default: ./forebay.toml, else /etc/forebay/forebay.toml]
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Directories or files of the namespace
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) paths: Vec<NsPath>,
+
+    /// One line each with size and time of change
+    #[arg(short)]
+    pub(crate) long: bool,
+}
+
+/// Arguments of `stat` and `cat`.
+#[derive(Debug, Args)]
+pub(crate) struct PathsArgs {
+    /// Paths of the namespace
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<NsPath>,
+}
+
+/// Arguments of `cp`.
+#[derive(Debug, Args)]
+pub(crate) struct CpArgs {
+    /// File or directory of the namespace
+    #[arg(value_name = "PATH")]
+    pub(crate) path: NsPath,
+
+    /// Where to put it: a new name, or a directory that exists
+    #[arg(value_name = "LOCAL")]
+    pub(crate) local: PathBuf,
+
+    /// Copy a directory with everything in it
+    #[arg(short)]
+    pub(crate) recursive: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) flags: DoctorFlags,
+
+    /// Settings file [env: FOREBAY_CONFIG; default: ./forebay.toml, else /etc/forebay/forebay.toml]
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Global {
+    /// What to log: `--log`, else `-v`, else `FOREBAY_LOG`, else `default`.
+    pub(crate) fn filter(&self, default: &str) -> Result<LogFilter, Failure> {
+        if let Some(filter) = &self.log {
+            return Ok(filter.clone());
+        }
+        let text = match (self.verbose, std::env::var("FOREBAY_LOG")) {
+            (0, Ok(text)) if !text.is_empty() => {
+                return LogFilter::parse(&text).map_err(|why| Failure::usage(format!("FOREBAY_LOG: {why}")));
+            }
+            // Directives are for our own crates: the libraries' traces would bury them.
+            (0, _) => default,
+            (1, _) => "info,forebay=debug",
+            _ => "debug,forebay=trace",
+        };
+        LogFilter::parse(text).map_err(Failure::usage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::settings::{Flag, KEYS};
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn up_has_every_flag_of_the_table_and_no_other_setting() {
+        let command = Cli::command();
+        let up = command.find_subcommand("up").expect("a command");
+        for key in KEYS {
+            let argument = up.get_arguments().find(|argument| argument.get_id() == key.name);
+            let expected = match key.flag {
+                Flag::Absent => None,
+                Flag::Value(flag, _) | Flag::Repeated(flag, _) | Flag::Switch(flag) => Some(Some(flag)),
+                Flag::Positional(_) => Some(None),
+            };
+            assert_eq!(argument.map(clap::Arg::get_long), expected, "{}", key.name);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The commands that ask a running process: each turns one request for a person or a program into calls of `Client`.
+//!
+//! Always true here: a path that fails is named with what the node said; the others are still done, and the exit code is 1.
+
+mod cat;
+mod copy;
+mod list;
+mod progress;
+mod ranges;
+mod show;
+mod status;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub(crate) use cat::cat;
+pub(crate) use copy::cp;
+pub(crate) use list::ls;
+pub(crate) use show::stat;
+pub(crate) use status::status;
+
+use crate::failure::Failure;
+
+/// Several paths of one command: a failure of one does not keep the others from being done.
+#[derive(Debug, Default)]
+struct Outcomes {
+    failed: bool,
+}
+
+impl Outcomes {
+    /// Prints a failure at once; passes on what ends the whole command.
+    fn note(&mut self, outcome: Result<(), Failure>, json: bool) -> Result<(), Failure> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(failure @ Failure::Failed { .. }) => {
+                failure.report(json);
+                self.failed = true;
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// How the command ends.
+    fn end(self) -> Result<(), Failure> {
+        if self.failed { Err(Failure::Reported) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,250 @@
+//! What `up` prints: when it is ready, and when it has stopped.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use forebay_model::{ByteSize, Capacity};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::output::{Output, span_text};
+use crate::settings::CacheSpec;
+
+/// What runs. With `--json` it is the first line, as an object with these fields and `"event":"ready"`, `"version"`, `"pid"`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Ready {
+    /// Where the source is mounted; null without a mount.
+    pub(crate) mount: Option<PathBuf>,
+    /// `files` or `streams`; null without a mount.
+    pub(crate) kind: Option<&'static str>,
+    /// `active`, or why there is none; null without a mount.
+    pub(crate) passthrough: Option<String>,
+    /// Path of the source in the namespace.
+    pub(crate) source: String,
+    /// URL of the origin, without credentials.
+    pub(crate) origin: String,
+    /// The freshness rule.
+    pub(crate) freshness: String,
+    /// How the origin proves a version.
+    pub(crate) proof: String,
+    /// The caches, in the order of the settings.
+    pub(crate) cache: Vec<ReadyCache>,
+    /// What was found from the last run.
+    pub(crate) recovered: Recovered,
+    /// Where metrics and health are.
+    pub(crate) admin: SocketAddr,
+    /// Where commands ask.
+    pub(crate) socket: PathBuf,
+}
+
+/// One cache directory.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReadyCache {
+    /// The directory.
+    pub(crate) directory: PathBuf,
+    /// How much of it may be used.
+    pub(crate) capacity_bytes: u64,
+    /// How much of it is used; null with several caches, for the store counts them together.
+    pub(crate) resident_bytes: Option<u64>,
+}
+
+/// How much of a cache's file system it may use; 0 where that cannot be told.
+pub(crate) fn capacity_of(cache: &CacheSpec) -> u64 {
+    match cache.capacity {
+        Capacity::Bytes(bytes) => bytes.0,
+        Capacity::Percent(percent) => rustix::fs::statvfs(&cache.directory)
+            .map_or(0, |statistics| statistics.f_blocks.saturating_mul(statistics.f_frsize) / 100 * u64::from(percent)),
+    }
+}
+
+/// What the caches held at the start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Recovered {
+    /// Contents.
+    pub(crate) contents: u64,
+    /// Their resident bytes.
+    pub(crate) bytes: u64,
+    /// Time that it took to find them.
+    pub(crate) millis: u64,
+}
+
+/// How a process ended in good order.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    /// The signal's name, or what ended it.
+    pub(crate) reason: String,
+    /// How long it ran.
+    pub(crate) ran_for: Duration,
+    /// What was mounted.
+    pub(crate) mount: Option<PathBuf>,
+}
+
+/// How lines for people look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Bold heads, on a terminal.
+    Bold,
+    /// Nothing but text.
+    Plain,
+}
+
+impl Style {
+    /// The style of a terminal, or of what is none.
+    pub(crate) fn of(terminal: bool) -> Self {
+        if terminal { Self::Bold } else { Self::Plain }
+    }
+
+    fn head(self, text: &str) -> String {
+        match self {
+            Self::Bold => format!("\u{1b}[1m{text}\u{1b}[0m"),
+            Self::Plain => text.to_owned(),
+        }
+    }
+}
+
+impl Ready {
+    /// A report without a node: the parts fill in what they know.
+    pub(crate) fn new(source: String, origin: String, freshness: String, proof: String, socket: PathBuf) -> Self {
+        Self {
+            mount: None,
+            kind: None,
+            passthrough: None,
+            source,
+            origin,
+            freshness,
+            proof,
+            cache: Vec::new(),
+            recovered: Recovered::default(),
+            admin: (Ipv4Addr::LOCALHOST, 0).into(),
+            socket,
+        }
+    }
+
+    /// Prints it, at once: whoever started the process waits for it.
+    pub(crate) fn print(&self, output: &mut Output, style: Style, took: Duration) -> Result<(), Failure> {
+        if output.is_json() {
+            #[derive(Serialize)]
+            struct Line<'a> {
+                event: &'static str,
+                version: &'static str,
+                pid: u32,
+                #[serde(flatten)]
+                ready: &'a Ready,
+            }
+            let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+            output.object(&Line { event: "ready", version, pid, ready: self })?;
+        } else {
+            output.line(self.text(style, took))?;
+        }
+        output.flush()
+    }
+
+    fn text(&self, style: Style, took: Duration) -> String {
+        let line = |name: &str, value: String| format!("\n  {} {value}", style.head(&format!("{name:<9}")));
+        let version = env!("CARGO_PKG_VERSION");
+        let mut text = style.head(&format!("forebay {version} is ready after {}", span_text(took)));
+        match &self.mount {
+            Some(mount) => text += &line("mount", format!("{} shows {}", mount.display(), self.origin)),
+            None => text += &line("source", format!("{} is {} (no mount)", self.source, self.origin)),
+        }
+        if let Some(kind) = self.kind {
+            let passthrough = match self.passthrough.as_deref() {
+                Some(state) if kind == "streams" => format!(", passthrough: {state}"),
+                _ => String::new(),
+            };
+            text += &line("kind", format!("{kind}{passthrough}"));
+        }
+        text += &line("freshness", format!("{}, proof of version: {}", self.freshness, self.proof));
+        for cache in &self.cache {
+            let capacity = ByteSize(cache.capacity_bytes);
+            let used = match cache.resident_bytes {
+                Some(bytes) => format!("{} of {capacity} in use", ByteSize(bytes)),
+                None => capacity.to_string(),
+            };
+            text += &line("cache", format!("{}: {used}", cache.directory.display()));
+        }
+        if self.recovered.contents > 0 {
+            let Recovered { contents, bytes, millis } = self.recovered;
+            let bytes = ByteSize(bytes);
+            text += &line("recovered", format!("{contents} contents, {bytes}, in {millis} ms"));
+        }
+        text += &line("metrics", format!("http://{}/metrics", self.admin));
+        text += &line("socket", self.socket.display().to_string());
+        text += &line("stop", format!("Ctrl-C, or: kill {}", std::process::id()));
+        text
+    }
+}
+
+impl Stopped {
+    /// Prints the last line.
+    pub(crate) fn print(&self, output: &mut Output) -> Result<(), Failure> {
+        let printed = if output.is_json() {
+            let seconds = self.ran_for.as_secs_f64();
+            output.object(&serde_json::json!({ "event": "stopped", "reason": self.reason, "seconds": seconds }))
+        } else {
+            let unmounted =
+                self.mount.as_ref().map_or(String::new(), |mount| format!("unmounted {}, ", mount.display()));
+            output.line(format!("forebay stopped ({}): {unmounted}ran for {}", self.reason, span_text(self.ran_for)))
+        };
+        match printed.and_then(|()| output.flush()) {
+            // Everything has stopped well: a reader that has gone does not make it a failure.
+            Err(Failure::ReaderGone) => Ok(()),
+            printed => printed,
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::output::tests::Written;
+
+    fn ready() -> Ready {
+        let mut ready = Ready::new(
+            "/imagenet".into(),
+            "s3://ml/imagenet/".into(),
+            "ttl=60s".into(),
+            "precondition".into(),
+            "/run/forebay/node.sock".into(),
+        );
+        ready.mount = Some("/data".into());
+        ready.kind = Some("files");
+        let cache =
+            ReadyCache { directory: "/c".into(), capacity_bytes: 20_000_000_000, resident_bytes: Some(1_860_000_000) };
+        ready.cache.push(cache);
+        ready.recovered = Recovered { contents: 6900, bytes: 1_860_000_000, millis: 12 };
+        ready
+    }
+
+    #[test]
+    fn the_json_line_has_the_fields_that_programs_read() {
+        let written = Written::default();
+        ready().print(&mut written.output(true), Style::Plain, Duration::from_millis(412)).unwrap();
+        let text = written.text();
+        assert_eq!(text.lines().count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["event"], "ready");
+        assert_eq!(line["mount"], "/data");
+        assert_eq!(line["cache"][0]["capacity_bytes"], 20_000_000_000_u64);
+        assert_eq!(line["recovered"]["contents"], 6900);
+        for field in
+            ["version", "pid", "kind", "passthrough", "source", "origin", "freshness", "proof", "admin", "socket"]
+        {
+            assert!(line.get(field).is_some(), "{field}");
+        }
+    }
+
+    #[test]
+    fn people_read_a_few_lines() {
+        let text = ready().text(Style::Plain, Duration::from_millis(412));
+        assert!(text.starts_with("forebay "), "{text}");
+        for part in
+            ["ready after 412ms", "/data shows s3://ml/imagenet/", "1.86 GB of 20.0 GB", "6900 contents", "kill "]
+        {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+        assert!(!text.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,233 @@
+//! Puts the engines together: the only file that starts them, and stops them.
+//!
+//! Always true here: what was started is stopped in the reverse order, also when a later part fails to start. Not here: what a
+//! setting means to an engine (`engines.rs`).
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use forebay_catalog::{Catalog, SourceFacts};
+use forebay_client::Client;
+use forebay_cluster::{Embedded, SourceRecord};
+use forebay_fuse::{Mount, Passthrough};
+use forebay_model::{Freshness, TimestampNs};
+use forebay_node::{Listener, Node, NodeParts, Source, upstream};
+use forebay_origin::{Origin, Proof};
+use forebay_route::Service;
+use forebay_store::{Recovery, Store, StoreOptions};
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+
+use crate::connect::default_sockets;
+use crate::failure::Failure;
+use crate::settings::{OriginText, Settings};
+
+use super::engines;
+use super::limits::Limits;
+use super::ready::{Ready, ReadyCache, Recovered};
+
+/// What requests under way get to end when the process stops: the mount itself takes up to two seconds more, the store's
+/// queue up to five, and all of it must be below `up`'s limit.
+const MOUNT_GRACE: Duration = Duration::from_secs(1);
+
+/// Everything that `up` runs. Fields are dropped in order: nobody asks the node when it goes.
+pub(crate) struct Running {
+    mount: Option<Mount>,
+    listener: Listener,
+    node: Arc<Node>,
+    report: Ready,
+}
+
+/// Starts everything. When it returns, the mount can be used. The origin is not asked: it may be away.
+///
+/// # Errors
+/// `Usage` for settings that an engine refuses, `Failed` for what the machine refuses; nothing is left running.
+pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Registry) -> Result<Running, Failure> {
+    let Some(url) = &settings.source.origin else {
+        return Err(Failure::usage(
+            "no origin is given: `forebay up ORIGIN`, such as `forebay up s3://bucket/prefix/`",
+        ));
+    };
+    if let Some(address) = settings.process.listen {
+        let why = "this version answers commands on its Unix socket alone: leave `listen` out";
+        return Err(Failure::usage(format!("listen: {address}: {why}")));
+    }
+    let path = engines::source_path(settings, url)?;
+    let origin = open_origin(url, settings)?;
+    let (store, recovery) = open_store(engines::store(settings, limits)).await?;
+    let (name, record) = register_source(settings, &origin, path.clone())?;
+
+    let ours = registry.sub_registry_with_prefix("forebay");
+    origin.metrics().register(ours);
+    let (shown, proof) = (origin.url().to_string(), origin.proof());
+    let source = Source {
+        facts: Arc::new(SourceFacts {
+            path: path.clone(),
+            origin: origin.id().clone(),
+            prefix: origin.prefix().into(),
+            freshness: record.freshness,
+            added: record.added,
+        }),
+        url: shown.clone(),
+        proof: proof.as_str().to_owned(),
+        upstream: upstream(origin),
+    };
+    let node = Arc::new(Node::new(NodeParts {
+        name,
+        store: Arc::clone(&store),
+        catalog: Catalog::new(engines::catalog(settings)),
+        sources: vec![source],
+        fetch: engines::fetch(settings, limits),
+        runtime: Handle::current(),
+    }));
+    node.register(ours);
+    let listener = listen(settings, &node)?;
+
+    let freshness = record.freshness.to_string();
+    let socket = listener.path().to_owned();
+    let mut report = Ready::new(path.to_string(), shown.clone(), freshness, proof.as_str().to_owned(), socket);
+    report.cache = caches(settings, &store);
+    report.recovered = recovered(recovery);
+
+    let mount = match &settings.mount.dir {
+        Some(directory) => {
+            let options = engines::mount(settings, limits, directory, path, shown);
+            let service: Arc<dyn Service> = Arc::clone(&node) as _;
+            let client = Client::new(service, engines::client_deadline(settings));
+            let runtime = Handle::current();
+            let mount = blocking(move || Mount::start(&options, client, runtime))
+                .await?
+                .map_err(|error| Failure::failed(error.to_string()))?;
+            mount.register(registry);
+            report.mount = Some(mount.mountpoint().to_owned());
+            report.kind = Some(settings.mount.kind.name());
+            report.passthrough = Some(match mount.passthrough() {
+                Passthrough::Active => "active".to_owned(),
+                Passthrough::Unavailable(why) => why,
+            });
+            Some(mount)
+        }
+        None => None,
+    };
+    Ok(Running { mount, listener, node, report })
+}
+
+impl Running {
+    /// What was started. The admin address is the caller's to fill in.
+    pub(crate) fn report(&self) -> &Ready {
+        &self.report
+    }
+
+    /// The node of this process.
+    pub(crate) fn service(&self) -> Arc<dyn Service> {
+        Arc::clone(&self.node) as _
+    }
+
+    /// Waits until something other than a signal ends the work, and says what.
+    pub(crate) async fn ended(&self) -> String {
+        match &self.mount {
+            Some(mount) => {
+                mount.unmounted().await;
+                format!("{} was unmounted", mount.mountpoint().display())
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops everything: unmounts, removes the socket, writes what waits for the caches.
+    pub(crate) async fn stop(self) -> Result<(), Failure> {
+        let Self { mount, listener, node, .. } = self;
+        let unmounted = match mount {
+            Some(mount) => blocking(move || mount.stop(MOUNT_GRACE)).await?.map_err(|error| error.to_string()),
+            None => Ok(()),
+        };
+        drop(listener);
+        let closed = blocking(move || node.close()).await?.map_err(|error| error.to_string());
+        unmounted.and(closed).map_err(Failure::failed)
+    }
+}
+
+fn open_origin(url: &OriginText, settings: &Settings) -> Result<Origin, Failure> {
+    let origin = crate::origin::open(url, settings)?;
+    if origin.proof() == Proof::None && settings.source.freshness != Freshness::Immutable {
+        let why = "this origin cannot prove which version it gives: use it with `--freshness immutable` only";
+        return Err(Failure::usage(format!("{}: {why}", origin.url())));
+    }
+    Ok(origin)
+}
+
+async fn open_store(options: StoreOptions) -> Result<(Arc<Store>, Recovery), Failure> {
+    let (store, recovery) =
+        blocking(move || Store::open(&options)).await?.map_err(|error| Failure::failed(error.to_string()))?;
+    Ok((Arc::new(store), recovery))
+}
+
+/// Writes the source into the registry, which knows when it was first added.
+fn register_source(
+    settings: &Settings,
+    origin: &Origin,
+    path: forebay_model::NsPath,
+) -> Result<(String, SourceRecord), Failure> {
+    let Some(directory) = engines::state_directory(settings) else {
+        return Err(Failure::usage("there is no state directory: give `--state DIR`"));
+    };
+    fs::create_dir_all(&directory).map_err(|error| {
+        Failure::failed(format!("cannot make the state directory {}: {error}", directory.display()))
+    })?;
+    let refused = |error: forebay_cluster::RegistryError| Failure::failed(error.to_string());
+    let mut registry = Embedded::open(&directory).map_err(refused)?;
+    let record =
+        SourceRecord { path, origin: origin.url().to_string(), freshness: settings.source.freshness, added: now() };
+    let record = registry.put_source(record).map_err(refused)?;
+    Ok((registry.node().0.clone(), record))
+}
+
+/// Listens on the socket of the settings; without one, on the first default that this user may use.
+fn listen(settings: &Settings, node: &Arc<Node>) -> Result<Listener, Failure> {
+    let refused = |path: &PathBuf, error: &io::Error| {
+        let advice = "choose another by `--socket PATH`";
+        Failure::failed(format!("cannot listen for commands on {}: {error}; {advice}", path.display()))
+    };
+    if let Some(path) = &settings.process.socket {
+        let path = engines::absolute(path);
+        return Listener::bind(&path, Arc::clone(node)).map_err(|error| refused(&path, &error));
+    }
+    let mut sockets = default_sockets().into_iter().peekable();
+    while let Some(path) = sockets.next() {
+        match Listener::bind(&path, Arc::clone(node)) {
+            Ok(listener) => return Ok(listener),
+            // /run is root's: a user's own directory is next.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && sockets.peek().is_some() => {}
+            Err(error) => return Err(refused(&path, &error)),
+        }
+    }
+    unreachable!("there is always a default socket")
+}
+
+fn caches(settings: &Settings, store: &Store) -> Vec<ReadyCache> {
+    let stats = store.stats();
+    let single = settings.process.cache.len() == 1;
+    let cache = |cache: &crate::settings::CacheSpec| ReadyCache {
+        directory: engines::absolute(&cache.directory),
+        capacity_bytes: if single { stats.capacity } else { super::ready::capacity_of(cache) },
+        resident_bytes: single.then_some(stats.bytes_resident),
+    };
+    settings.process.cache.iter().map(cache).collect()
+}
+
+fn recovered(recovery: Recovery) -> Recovered {
+    Recovered { contents: recovery.contents, bytes: recovery.bytes, millis: recovery.micros / 1000 }
+}
+
+fn now() -> TimestampNs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimestampNs(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    spawn_blocking(work).await.map_err(|error| Failure::failed(format!("a part of the process broke off: {error}")))
+}
