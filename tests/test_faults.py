@@ -128,7 +128,8 @@ def test_silence_ends(s3, proxy, forebay, fault):
     begun = time.monotonic()
     assert readers.read_errno(fb.path("a")) == "ETIMEDOUT"
     took = time.monotonic() - begun
-    assert 1 < took < 10, f"the read failed after {took:.1f} s; the deadline is 3 s"
+    # The kernel asks twice: with its read-ahead, and without.
+    assert 1 < took < 12, f"the read failed after {took:.1f} s; the deadline is 3 s"
     proxy.faults()
     assert readers.read_file(fb.path("a")) == body("a", 500_000)
 

@@ -6,7 +6,7 @@
     reader.py mmap PATH                    sha256 of the file through mmap
     reader.py sum PATH                     sha256 of the file
     reader.py compare A B [SEED]           compares two trees byte for byte, in an order of the seed's
-    reader.py decode DIR                   decodes every image below it
+    reader.py decode DIR PART PARTS        decodes every image below it, or every PARTS-th of them
     reader.py write PATH                   tries every way to change a read-only tree; prints {way: errno name}
 
 A failing call prints {"errno": NAME, "what": ...} and ends with status 1.
@@ -88,12 +88,12 @@ def compare(a: str, b: str, seed: str = ""):
     print(json.dumps({"files": len(names), "bytes": total}))
 
 
-def decode(root: str):
+def decode(root: str, part: str, parts: str):
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None
     pixels = 0
-    names = files_below(root)
+    names = files_below(root)[int(part) :: int(parts)]
     for name in names:
         with Image.open(os.path.join(root, name)) as image:
             image.load()

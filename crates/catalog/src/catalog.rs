@@ -3,11 +3,12 @@
 //! Two caches: entries by path (what was looked up, and what is absent), and listings by directory. The newer observation
 //! of a name wins. Both are bounded by weight; an evicted entry is asked for again.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use forebay_model::{ByteSize, Entry, Found, ListedEntry, ListedPage, NsPath};
+use forebay_model::{ByteSize, CONTENT_MAX, ContentId, Entry, Found, ListedEntry, ListedPage, NsPath};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use quick_cache::Weighter;
@@ -18,7 +19,11 @@ use crate::listing::{Listing, ListingBuilder};
 use crate::metrics::Metrics;
 
 /// Names of one listing that were seen anew since it was made, at most. Beyond it the listing is dropped.
-const NEWER_MAX: usize = 10_000;
+const NEWER_MAX: usize = 1_000;
+/// For how long a reader that is in the middle of a listing may go on in it.
+const CONTINUE_MAX: Duration = Duration::from_secs(600);
+/// Locks that keep what is learnt of one directory in order.
+const ORDER_LOCKS: usize = 64;
 
 /// How large a catalog may grow.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +59,10 @@ pub struct Catalog {
     listing_max: u64,
     /// Counts observations, so that the newer of two is known even within one tick of the clock.
     clock: AtomicU64,
+    /// Counts what was forgotten.
+    epoch: AtomicU64,
+    /// Held while something is learnt or forgotten of a directory, by the directory's hash.
+    order: Box<[Mutex<()>]>,
     metrics: Metrics,
 }
 
@@ -64,7 +73,15 @@ struct Seen {
     until: Instant,
 }
 
+/// What was seen of one name after the listing was made.
 #[derive(Clone, Debug)]
+struct Newer {
+    name: Arc<str>,
+    what: What,
+    at: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
 enum What {
     Entry(Entry),
     Absent,
@@ -79,7 +96,7 @@ struct Dated {
     files_until: Instant,
     until: Instant,
     /// Names that were seen anew after the listing was made, in byte order.
-    newer: Mutex<Vec<(Arc<str>, What)>>,
+    newer: Mutex<Vec<Newer>>,
 }
 
 #[derive(Clone, Debug)]
@@ -123,8 +140,10 @@ impl Catalog {
                 quick_cache::DefaultHashBuilder::default(),
                 quick_cache::sync::DefaultLifecycle::default(),
             ),
-            listing_max: listings / 2,
+            listing_max: listings / 4 * 3,
             clock: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            order: (0..ORDER_LOCKS).map(|_| Mutex::new(())).collect(),
             metrics: Metrics::default(),
         }
     }
@@ -137,6 +156,16 @@ impl Catalog {
     /// A moment before the origin is asked: what comes back is as old as this.
     pub fn begin(&self) -> Asked {
         Asked { at: self.clock.fetch_add(1, Ordering::Relaxed), when: Instant::now() }
+    }
+
+    /// Changes whenever something is forgotten: a question asked at an older epoch may bring what was forgotten.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// An epoch that no question was asked at before.
+    pub fn new_epoch(&self) -> u64 {
+        self.epoch.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// What is known of `path`, which lies in `source` and is not its root.
@@ -174,10 +203,20 @@ impl Catalog {
         (listing.until > now).then(|| ListingHeld { fresh_for: listing.until - now, listing })
     }
 
+    /// The listing of the directory `path` for a reader that is in the middle of it: also one that may not be begun on
+    /// any more.
+    pub fn listing_to_continue(&self, path: &NsPath, now: Instant) -> Option<ListingHeld> {
+        let listing = self.listings.get(path)?;
+        let fresh_for = listing.until.saturating_duration_since(now);
+        (listing.until + CONTINUE_MAX > now).then_some(ListingHeld { listing, fresh_for })
+    }
+
     /// Takes what was seen under `path`, and returns it as it may be told.
     pub fn learn(&self, source: &SourceFacts, path: &NsPath, asked: Asked, seen: Observed) -> Held {
         let now = Instant::now();
         let (what, fresh) = match seen {
+            // A larger object than there are page numbers is hidden, as in a listing.
+            Observed::File(file) if file.size > CONTENT_MAX => (What::Absent, source.freshness.of_listings()),
             Observed::Absent => (What::Absent, source.freshness.of_listings()),
             Observed::Directory => (What::Entry(source.directory()), source.freshness.of_listings()),
             Observed::File(file) => {
@@ -186,13 +225,15 @@ impl Catalog {
             }
         };
         let until = asked.when + fresh;
-        let left = until.saturating_duration_since(now);
+        let _order = self.order_of(path.parent().as_ref()).lock();
+        // A slower answer to an older question does not replace a newer one, and is not held by whoever gets it.
+        let is_newest = self.entries.get(path).is_none_or(|known| known.at <= asked.at);
+        let left = if is_newest { until.saturating_duration_since(now) } else { Duration::ZERO };
         let held = match &what {
             What::Entry(entry) => Held::Found(Found { entry: entry.clone(), fresh_for: left }),
             _ => Held::Absent(left),
         };
-        // A slower answer to an older question does not replace a newer one.
-        if self.entries.get(path).is_none_or(|known| known.at <= asked.at) {
+        if is_newest {
             self.overlay(path, asked.at, &what);
             self.entries.insert(path.clone(), Seen { what, at: asked.at, until });
         }
@@ -215,15 +256,29 @@ impl Catalog {
         let until = asked.when + freshness.of_listings();
         let files_until = asked.when + freshness.of_files();
         let path = listing.path().clone();
-        let dated = Arc::new(Dated { listing, at: asked.at, files_until, until, newer: Mutex::default() });
-        if self.listings.get(&path).is_none_or(|known| known.at < asked.at) {
+        let _order = self.order_of(Some(&path)).lock();
+        let known = self.listings.get(&path);
+        // What was seen while this listing was on its way stays above it.
+        let newer = known.as_ref().map_or_else(Vec::new, |known| {
+            known.newer.lock().iter().filter(|newer| newer.at > asked.at).cloned().collect()
+        });
+        let dated = Arc::new(Dated { listing, at: asked.at, files_until, until, newer: Mutex::new(newer) });
+        if known.is_none_or(|known| known.at < asked.at) {
             self.listings.insert(path, dated.clone());
         }
         ListingHeld { listing: dated, fresh_for: until.saturating_duration_since(Instant::now()) }
     }
 
-    /// The object at `path` is not what it was: it is asked for anew at the next lookup.
-    pub fn forget(&self, path: &NsPath) {
+    /// The object at `path` is not `content` any more: it is asked for anew at the next lookup, unless something else is
+    /// known of it already.
+    pub fn forget(&self, path: &NsPath, content: ContentId) {
+        if let Held::Found(Found { entry: Entry::File(file), .. }) = self.lookup(path, Instant::now())
+            && file.content.id != content
+        {
+            return;
+        }
+        let _order = self.order_of(path.parent().as_ref()).lock();
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         self.metrics.forgotten.inc();
         let at = self.clock.fetch_add(1, Ordering::Relaxed);
         self.overlay(path, at, &What::Ask);
@@ -231,21 +286,28 @@ impl Catalog {
         self.entries.insert(path.clone(), Seen { what: What::Ask, at, until });
     }
 
+    fn order_of(&self, directory: Option<&NsPath>) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        directory.hash(&mut hasher);
+        &self.order[hasher.finish() as usize % ORDER_LOCKS]
+    }
+
     /// Puts what is newly known of `path` over an older listing of its directory.
     fn overlay(&self, path: &NsPath, at: u64, what: &What) {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return };
         let Some(dated) = self.listings.get(&parent) else { return };
-        if dated.at >= at || !dated.differs(name, what) {
+        let now = Instant::now();
+        if dated.at >= at || (dated.until <= now && dated.files_until <= now) || !dated.differs(name, what) {
             return;
         }
         let mut newer = dated.newer.lock();
-        match newer.binary_search_by(|(known, _)| (**known).cmp(name)) {
-            Ok(known) => newer[known].1 = what.clone(),
+        match newer.binary_search_by(|known| (*known.name).cmp(name)) {
+            Ok(known) => (newer[known].what, newer[known].at) = (what.clone(), at),
             Err(_) if newer.len() >= NEWER_MAX => {
                 drop(newer);
                 self.listings.remove(&parent);
             }
-            Err(place) => newer.insert(place, (name.into(), what.clone())),
+            Err(place) => newer.insert(place, Newer { name: name.into(), what: what.clone(), at }),
         }
     }
 }
@@ -260,9 +322,12 @@ pub struct Asked {
 impl Dated {
     /// Whether `what` says something else of `name` than the listing with its overlay.
     fn differs(&self, name: &str, what: &What) -> bool {
-        let known = !self.newer.lock().is_empty();
+        let newer = self.newer.lock();
+        if let Ok(known) = newer.binary_search_by(|known| (*known.name).cmp(name)) {
+            return newer[known].what != *what;
+        }
+        drop(newer);
         match (self.listing.get(name), what) {
-            _ if known => true,
             (Some(listed), What::Entry(entry)) => listed != *entry,
             (None, What::Absent) => false,
             _ => true,
@@ -273,8 +338,8 @@ impl Dated {
         let name = path.name()?;
         let entry = {
             let newer = self.newer.lock();
-            match newer.binary_search_by(|(known, _)| (**known).cmp(name)) {
-                Ok(at) => match &newer[at].1 {
+            match newer.binary_search_by(|known| (*known.name).cmp(name)) {
+                Ok(at) => match &newer[at].what {
                     What::Entry(entry) => Some(entry.clone()),
                     What::Absent => None,
                     What::Ask => return None,
@@ -317,11 +382,12 @@ impl ListingHeld {
     fn part(&self, after: &str, limit: u32) -> (ListedPage, Option<Arc<str>>) {
         let Dated { listing, newer, .. } = &*self.listing;
         let (positions, more) = listing.after(after, limit as usize);
+        let mut fresh_for = self.fresh_for;
         let mut entries: Vec<ListedEntry> = listing.entries(positions).collect();
         let last = entries.last().filter(|_| more).map(|e| e.name.clone());
         let newer = newer.lock();
         if !newer.is_empty() {
-            for (name, what) in newer.iter().filter(|(name, _)| **name > *after) {
+            for Newer { name, what, .. } in newer.iter().filter(|newer| *newer.name > *after) {
                 if last.as_ref().is_some_and(|last| name > last) {
                     break;
                 }
@@ -331,11 +397,13 @@ impl ListingHeld {
                     (Err(at), What::Entry(entry)) => {
                         entries.insert(at, ListedEntry { name: name.clone(), entry: entry.clone() });
                     }
-                    (Err(_), What::Absent) | (_, What::Ask) => {}
+                    // What the listing says of it is not to be held: it is looked up.
+                    (Ok(_), What::Ask) => fresh_for = Duration::ZERO,
+                    (Err(_), What::Absent | What::Ask) => {}
                 }
             }
         }
-        (ListedPage { entries, more, hidden: listing.hidden(), fresh_for: self.fresh_for }, last)
+        (ListedPage { entries, more, hidden: listing.hidden(), fresh_for }, last)
     }
 
     /// Number of names in the listing as it was made.
@@ -411,6 +479,13 @@ mod tests {
             }
         }
 
+        fn forget(&self, at: &str) {
+            match self.catalog.lookup(&path(at), Instant::now()) {
+                Held::Found(Found { entry: Entry::File(f), .. }) => self.catalog.forget(&path(at), f.content.id),
+                other => panic!("{at}: {other:?}"),
+            }
+        }
+
         fn listed(&self) -> Vec<String> {
             let held = self.catalog.listing(&path("/ml/d"), Instant::now()).expect("a listing");
             held.page("", 100)
@@ -445,10 +520,43 @@ mod tests {
     fn what_changed_is_not_answered_from_an_older_listing() {
         let w = world(Freshness::Immutable);
         w.list(&[("a", "1")]);
-        w.catalog.forget(&path("/ml/d/a"));
+        w.forget("/ml/d/a");
         assert_eq!(w.etag("/ml/d/a"), "unknown");
+        let held = w.catalog.listing(&path("/ml/d"), Instant::now()).expect("a listing");
+        assert_eq!(held.page("", 10).fresh_for, Duration::ZERO, "the kernel must look the name up");
         w.learn("/ml/d/a", file("2"));
         assert_eq!((w.etag("/ml/d/a"), w.listed()), ("2".to_owned(), vec!["a:2".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_forgotten_while_a_listing_is_on_its_way_stays_forgotten() {
+        let w = world(Freshness::Immutable);
+        w.list(&[("a", "1"), ("b", "1")]);
+        let asked = w.catalog.begin();
+        w.forget("/ml/d/a");
+        let mut b = w.catalog.list(DirectoryKey { source: w.source.clone(), path: path("/ml/d") });
+        for name in ["a", "b"] {
+            b.push(&format!("d/{name}"), &file("1")).expect("it fits");
+        }
+        w.catalog.learn_listing(asked, b.finish());
+        assert_eq!([w.etag("/ml/d/a"), w.etag("/ml/d/b")], ["unknown", "1"]);
+    }
+
+    #[test]
+    fn an_old_version_that_is_gone_does_not_take_the_new_one_with_it() {
+        let w = world(Freshness::default());
+        w.learn("/ml/d/a", file("2"));
+        w.catalog.forget(&path("/ml/d/a"), ContentId::from_u128(1));
+        assert_eq!(w.etag("/ml/d/a"), "2");
+    }
+
+    #[test]
+    fn who_is_in_the_middle_of_a_listing_goes_on_in_it() {
+        let w = world(Freshness::Check);
+        w.list(&[("a", "1")]);
+        assert!(w.catalog.listing(&path("/ml/d"), Instant::now()).is_none());
+        let held = w.catalog.listing_to_continue(&path("/ml/d"), Instant::now()).expect("a listing");
+        assert_eq!(held.fresh_for, Duration::ZERO);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl SourceFacts {
 
     /// The entry of the object `key`: here, and only here, a content gets its id.
     pub fn file(&self, source: &Arc<str>, key: Arc<str>, seen: ObservedFile) -> Entry {
-        let id = ContentId::derive(&self.origin, &key, &seen.version);
+        let id = ContentId::derive(&self.origin, &key, &seen.version, seen.size);
         let content = Content { source: source.clone(), key, version: seen.version, size: seen.size, id };
         Entry::File(Arc::new(FileEntry { content, mtime: seen.mtime }))
     }

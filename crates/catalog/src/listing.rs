@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use forebay_model::{Entry, ListedEntry, NsPath, TimestampNs, Version, check_name};
+use forebay_model::{CONTENT_MAX, Entry, ListedEntry, NsPath, TimestampNs, Version, check_name};
 
 use crate::directory::{DirectoryKey, Observed, ObservedFile, SourceFacts};
 
@@ -96,6 +96,10 @@ impl ListingBuilder {
             None => (name, seen),
         };
         if check_name(name).is_err() || name.contains('/') {
+            self.hidden += 1;
+            return Ok(());
+        }
+        if matches!(seen, Observed::File(file) if file.size > CONTENT_MAX) {
             self.hidden += 1;
             return Ok(());
         }

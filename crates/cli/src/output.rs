@@ -84,6 +84,9 @@ pub(crate) fn time_text(time: TimestampNs) -> String {
 
 /// A time span to two units: `2m 5s`, `340ms`.
 pub(crate) fn span_text(span: Duration) -> String {
+    if span < Duration::from_millis(1) {
+        return "under 1ms".to_owned();
+    }
     let rounded = if span.as_secs() > 0 {
         Duration::from_secs(span.as_secs())
     } else {
@@ -138,6 +141,7 @@ pub(crate) mod tests {
 
     #[test]
     fn spans_have_two_units() {
+        assert_eq!(span_text(Duration::from_micros(340)), "under 1ms");
         assert_eq!(span_text(Duration::from_millis(340)), "340ms");
         assert_eq!(span_text(Duration::from_micros(125_999_999)), "2m 5s");
         assert_eq!(span_text(Duration::from_secs(90_061)), "1day 1h");

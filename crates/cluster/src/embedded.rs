@@ -103,7 +103,7 @@ impl Embedded {
     /// # Errors
     /// The file cannot be written; the registry is then as before.
     pub fn put_source(&mut self, mut record: SourceRecord) -> Result<SourceRecord, RegistryError> {
-        let before = self.content.sources.clone();
+        let before = (self.content.sources.clone(), self.content.revision);
         match self.content.sources.iter_mut().find(|known| known.path == record.path) {
             Some(known) => {
                 if known.origin == record.origin {
@@ -117,7 +117,10 @@ impl Embedded {
             None => self.content.sources.push(record.clone()),
         }
         self.content.revision += 1;
-        self.save().inspect_err(|_| self.content.sources = before)?;
+        if let Err(error) = self.save() {
+            (self.content.sources, self.content.revision) = before;
+            return Err(error);
+        }
         Ok(record)
     }
 

@@ -72,12 +72,13 @@ impl ObjectId {
 }
 
 impl ContentId {
-    /// The id of one version of an object: BLAKE3 over length-prefixed fields, cut to 128 bits.
-    pub fn derive(origin: &OriginId, key: &str, version: &Version) -> Self {
+    /// The id of one version of an object of `size` bytes: BLAKE3 over length-prefixed fields, cut to 128 bits.
+    pub fn derive(origin: &OriginId, key: &str, version: &Version, size: u64) -> Self {
         let object = ObjectId::derive(origin, key).0.to_le_bytes();
+        let length = size.to_le_bytes();
         let id = match version {
-            Version::Id(id) => digest("forebay content 1 id", [&object[..], id.as_bytes()]),
-            Version::Etag(etag) => digest("forebay content 1 etag", [&object[..], etag.as_bytes()]),
+            Version::Id(id) => digest("forebay content 1 id", [&object[..], &length, id.as_bytes()]),
+            Version::Etag(etag) => digest("forebay content 1 etag", [&object[..], &length, etag.as_bytes()]),
             Version::Stamp { mtime, size, file } => {
                 let (ctime, inode) = file.unwrap_or((TimestampNs(0), 0));
                 let has_file = [u8::from(file.is_some())];
@@ -85,6 +86,7 @@ impl ContentId {
                     "forebay content 1 stamp",
                     [
                         &object[..],
+                        &length,
                         &mtime.0.to_le_bytes(),
                         &size.to_le_bytes(),
                         &has_file,
@@ -149,11 +151,11 @@ mod tests {
     #[test]
     fn ids_are_golden() {
         // Two processes of different builds must agree: a changed figure here is a changed cache format.
-        let content = ContentId::derive(&origin(), "a/b.png", &Version::Etag("\"e1\"".into()));
+        let content = ContentId::derive(&origin(), "a/b.png", &Version::Etag("\"e1\"".into()), 7);
         let object = ObjectId::derive(&origin(), "a/b.png");
         assert_eq!(format!("{content} {:032x}", object.as_u128()), GOLDEN);
     }
-    const GOLDEN: &str = "f5b65a5086e496a9266c877469053ad4 04a983c43ce231e9579374ff8ef6416b";
+    const GOLDEN: &str = "f2a42671dceb367f322a008e92c30a36 04a983c43ce231e9579374ff8ef6416b";
 
     #[test]
     fn every_field_tells_contents_apart() {
@@ -168,11 +170,12 @@ mod tests {
             stamp(1, 2, Some((TimestampNs(1), 0))),
             stamp(1, 2, Some((TimestampNs(0), 1))),
         ];
-        let mut ids: Vec<_> = versions.iter().map(|v| ContentId::derive(&origin(), "k", v)).collect();
-        ids.push(ContentId::derive(&origin(), "k2", &versions[0]));
+        let mut ids: Vec<_> = versions.iter().map(|v| ContentId::derive(&origin(), "k", v, 5)).collect();
+        ids.push(ContentId::derive(&origin(), "k2", &versions[0], 5));
+        ids.push(ContentId::derive(&origin(), "k", &versions[0], 6));
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), versions.len() + 1);
+        assert_eq!(ids.len(), versions.len() + 2);
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const PAGES_PER_EXTENT: u32 = (EXTENT / PAGE) as u32;
 /// The largest content that is a small object, in bytes: one page.
 pub const SMALL_MAX: u64 = PAGE;
 
+/// The largest content, in bytes: 2^32 - 1 pages. Larger objects are not shown.
+pub const CONTENT_MAX: u64 = (u32::MAX as u64) * PAGE;
+
 /// The number of a page in its content, from 0. At 2^32 pages a content may have 4 PiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PageIndex(pub u32);

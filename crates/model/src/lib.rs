@@ -24,8 +24,8 @@ pub use entry::{DirectoryEntry, Entry, FileEntry, Found, ListedEntry, TimestampN
 pub use fault::{Fault, FaultKind};
 pub use freshness::{Freshness, FreshnessParseError};
 pub use geometry::{
-    BLOCK, BLOCKS_PER_PAGE, ByteRange, EXTENT, ExtentIndex, PAGE, PAGES_PER_EXTENT, PageIndex, SMALL_MAX, block_count,
-    is_small, page_count, page_len, pages_of,
+    BLOCK, BLOCKS_PER_PAGE, ByteRange, CONTENT_MAX, EXTENT, ExtentIndex, PAGE, PAGES_PER_EXTENT, PageIndex, SMALL_MAX,
+    block_count, is_small, page_count, page_len, pages_of,
 };
 pub use message::{Body, ListedPage, Reply, ReplyBody, Request, SourceStatus};
 pub use path::{NAME_MAX, NameProblem, NsPath, PathParseError, check_name};

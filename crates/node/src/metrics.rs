@@ -41,7 +41,11 @@ impl ReadMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let table = [
             ("read_here", "Reads answered at once from this machine", &self.reads_here),
-            ("read_waited", "Reads that waited for an origin", &self.reads_waited),
+            (
+                "read_waited",
+                "Reads that were not answered at once: they waited for an origin or came over the socket",
+                &self.reads_waited,
+            ),
             (
                 "read_bytes",
                 "Bytes given to readers through the node; passthrough and the kernel's cache aside",

@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::Catalog;
-use forebay_model::{ByteRange, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath};
+use forebay_model::{ByteRange, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath};
 use forebay_route::{Context, Handout, ReadNow, Service};
 use forebay_store::{Store, StoreError};
 use prometheus_client::registry::Registry;
@@ -79,8 +79,7 @@ impl Node {
         self.store.close()
     }
 
-    /// The source of a content, after checking that the content's id is that of its object and version: what a reader
-    /// says is not believed, for its bytes would be kept under that id.
+    /// The source of a content.
     fn source_of(&self, content: &Content) -> Result<&Arc<Source>, Fault> {
         let invalid = |why: String| Fault::new(FaultKind::Invalid, why);
         let source = self
@@ -93,13 +92,15 @@ impl Node {
         Ok(source)
     }
 
-    /// As [`Self::source_of`], for contents that came over the wire.
+    /// Checks that the id of a content that came over the wire is that of its object, version and size: what a reader
+    /// says is not believed, for bytes would be kept under that id.
     pub(crate) fn prove(&self, content: &Content) -> Result<(), Fault> {
         let source = self.source_of(content)?;
-        if ContentId::derive(&source.facts.origin, &content.key, &content.version) == content.id {
+        let id = ContentId::derive(&source.facts.origin, &content.key, &content.version, content.size);
+        if id == content.id && content.size <= CONTENT_MAX {
             Ok(())
         } else {
-            let why = format!("{}: the content id is not that of this object and version", content.key);
+            let why = format!("{}: the content id is not that of this object, version and size", content.key);
             Err(Fault::new(FaultKind::Invalid, why))
         }
     }

@@ -17,9 +17,10 @@ fn fault(error: OriginError) -> Fault {
     let kind = match error.kind {
         OriginErrorKind::NotFound => FaultKind::NotFound,
         OriginErrorKind::Changed => FaultKind::Changed,
-        OriginErrorKind::Denied => FaultKind::Denied,
+        // It cannot prove a version: a person must act.
+        OriginErrorKind::Denied | OriginErrorKind::Unsupported => FaultKind::Denied,
         OriginErrorKind::TimedOut => FaultKind::TimedOut,
-        OriginErrorKind::Unavailable | OriginErrorKind::Unsupported => FaultKind::Unavailable,
+        OriginErrorKind::Unavailable => FaultKind::Unavailable,
         OriginErrorKind::Invalid => FaultKind::Invalid,
     };
     Fault::new(kind, error.message)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_catalog::{Catalog, DirectoryKey, Held, ListingHeld, Observed};
-use forebay_model::{Fault, FaultKind, Found, ListedPage, NsPath};
+use forebay_model::{Fault, FaultKind, Found, Freshness, ListedPage, NsPath};
 use forebay_route::Context;
 use tokio::runtime::Handle;
 
@@ -19,8 +19,9 @@ pub(crate) struct Resolver {
     catalog: Arc<Catalog>,
     /// How long an origin may take for one answer, whoever waits for it.
     limit: Duration,
-    lookups: Single<NsPath, Held>,
-    listings: Single<NsPath, Arc<ListingHeld>>,
+    /// Keyed with the catalog's epoch too: a question does not join one that was asked before it may be.
+    lookups: Single<(NsPath, u64), Held>,
+    listings: Single<(NsPath, u64), Arc<ListingHeld>>,
 }
 
 impl Resolver {
@@ -51,8 +52,16 @@ impl Resolver {
         }
         let Place::Inside(source) = self.namespace.place(path) else { return Err(not_found(path)) };
         let work = ask_lookup(source.clone(), self.catalog.clone(), path.clone(), Instant::now() + self.limit);
-        let held = self.lookups.ask(path.clone(), context.deadline, path.as_str(), work).await?;
+        let held = self.lookups.ask((path.clone(), self.epoch(source)), context.deadline, path.as_str(), work).await?;
         tell(held, path)
+    }
+
+    /// What a question that is under way must have been asked at or after to be joined.
+    fn epoch(&self, source: &Source) -> u64 {
+        match source.facts.freshness {
+            Freshness::Check => self.catalog.new_epoch(),
+            Freshness::Immutable | Freshness::Ttl(_) => self.catalog.epoch(),
+        }
     }
 
     /// Names of a directory, if its listing is known.
@@ -61,7 +70,14 @@ impl Resolver {
             Place::Above => Some(Ok(self.namespace.list_above(path, after))),
             Place::Nowhere => Some(Err(not_found(path))),
             Place::Root(_) | Place::Inside(_) => {
-                Some(Ok(self.catalog.listing(path, Instant::now())?.page(after, limit)))
+                // Freshness decides whether a listing may be begun on; who is in the middle of one goes on in it.
+                let now = Instant::now();
+                let held = if after.is_empty() {
+                    self.catalog.listing(path, now)
+                } else {
+                    self.catalog.listing_to_continue(path, now)
+                };
+                Some(Ok(held?.page(after, limit)))
             }
         }
     }
@@ -81,7 +97,8 @@ impl Resolver {
             return Err(not_found(path));
         };
         let work = ask_listing(source.clone(), self.catalog.clone(), path.clone(), self.limit);
-        let listing = self.listings.ask(path.clone(), context.deadline, path.as_str(), work).await?;
+        let listing =
+            self.listings.ask((path.clone(), self.epoch(source)), context.deadline, path.as_str(), work).await?;
         Ok(listing.page(after, limit))
     }
 }

@@ -1,6 +1,6 @@
 //! Answers requests that come over the node's Unix socket.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,11 @@ use crate::node::Node;
 const CONNECTIONS_MAX: usize = 256;
 /// The longest deadline that a request may ask for.
 const DEADLINE_MAX: Duration = Duration::from_secs(600);
-/// Names in one part of a listing: with names of 255 bytes it stays below a frame's limit.
-const NAMES_MAX: u32 = 10_000;
+/// Names in one part of a listing: with keys of 4 KiB it stays below a frame's limit.
+const NAMES_MAX: u32 = 2_000;
+
+/// Reads at once, over all connections, until their answers are written: at 8 MiB each 96 MiB.
+const READS_MAX: usize = 12;
 
 /// The Unix socket of a node. Its file goes when this is dropped.
 #[derive(Debug)]
@@ -41,9 +44,11 @@ impl Listener {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another Forebay listens on this socket"));
         }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         let listener = UnixListener::bind(path)?;
         // What the socket gives is what the daemon may read: for its own user alone.
@@ -67,14 +72,15 @@ impl Drop for Listener {
 
 async fn accept(listener: UnixListener, node: Arc<Node>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let reads = Arc::new(Semaphore::new(READS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let node = node.clone();
+                let (node, reads) = (node.clone(), reads.clone());
                 connections.spawn(async move {
-                    if let Err(error) = serve(stream, node).await {
+                    if let Err(error) = serve(stream, node, reads).await {
                         tracing::debug!(%error, "a connection ended");
                     }
                     drop(place);
@@ -90,17 +96,18 @@ async fn accept(listener: UnixListener, node: Arc<Node>) {
     }
 }
 
-async fn serve(stream: UnixStream, node: Arc<Node>) -> Result<(), forebay_wire::FrameError> {
+async fn serve(stream: UnixStream, node: Arc<Node>, reads: Arc<Semaphore>) -> Result<(), forebay_wire::FrameError> {
     let credentials = stream.peer_cred()?;
     let principal = Principal::User { uid: credentials.uid(), gid: credentials.gid() };
     let (reader, writer) = stream.into_split();
-    serve_connection(reader, writer, Arc::new(Peer { node, principal })).await
+    serve_connection(reader, writer, Arc::new(Peer { node, principal, reads })).await
 }
 
 /// One connection's requests, made in the name of the user that the kernel states, whatever they say.
 struct Peer {
     node: Arc<Node>,
     principal: Principal,
+    reads: Arc<Semaphore>,
 }
 
 impl Handler for Peer {
@@ -108,24 +115,24 @@ impl Handler for Peer {
         let time = Duration::from_millis(u64::from(request.deadline_ms)).min(DEADLINE_MAX);
         let context = Context::new(self.principal, time);
         match tokio::time::timeout(time, self.answer(&context, request.body)).await {
-            Ok(Ok((body, payload))) => (Reply { result: Ok(body) }, payload),
-            Ok(Err(fault)) => (Reply { result: Err(fault) }, Vec::new()),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(fault)) => Reply { result: Err(fault) }.into(),
             Err(_) => {
                 let fault = Fault::new(FaultKind::TimedOut, "the request was not answered within its deadline");
-                (Reply { result: Err(fault) }, Vec::new())
+                Reply { result: Err(fault) }.into()
             }
         }
     }
 }
 
 impl Peer {
-    async fn answer(&self, context: &Context, body: Body) -> Result<(ReplyBody, Vec<bytes::Bytes>), Fault> {
+    async fn answer(&self, context: &Context, body: Body) -> Result<Answer, Fault> {
         let node = &self.node;
-        Ok(match body {
-            Body::Lookup { path } => (ReplyBody::Found(node.lookup(context, &path).await?), Vec::new()),
+        let plain = match body {
+            Body::Lookup { path } => ReplyBody::Found(node.lookup(context, &path).await?),
             Body::List { path, after, limit } => {
                 let limit = limit.clamp(1, NAMES_MAX);
-                (ReplyBody::Listed(node.list(context, &path, &after, limit).await?), Vec::new())
+                ReplyBody::Listed(node.list(context, &path, &after, limit).await?)
             }
             Body::Read { content, range } => {
                 if range.end < range.start || range.len() > u64::from(PAYLOAD_MAX) {
@@ -133,10 +140,14 @@ impl Peer {
                     return Err(Fault::new(FaultKind::Invalid, why));
                 }
                 node.prove(&content)?;
+                let closed = |_| Fault::new(FaultKind::Unavailable, "the node is closing");
+                let place = self.reads.clone().acquire_owned().await.map_err(closed)?;
                 let payload = node.read(context, &content, range).await?;
-                (ReplyBody::Bytes { content: content.id }, payload)
+                let reply = Reply { result: Ok(ReplyBody::Bytes { content: content.id }) };
+                return Ok(Answer { reply, payload, hold: Some(Box::new(place)) });
             }
-            Body::Status => (ReplyBody::Status(node.status(context).await?), Vec::new()),
-        })
+            Body::Status => ReplyBody::Status(node.status(context).await?),
+        };
+        Ok(Reply { result: Ok(plain) }.into())
     }
 }

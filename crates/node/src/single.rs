@@ -54,6 +54,8 @@ where
         }
         let (sender, receiver) = watch::channel(None);
         under_way.insert(key.clone(), receiver.clone());
+        // A runtime that is closing drops the task at once, and `end` takes the lock.
+        drop(under_way);
         let end = End { under_way: self.under_way.clone(), key };
         self.runtime.spawn(async move {
             let answer = work.await;

@@ -131,6 +131,18 @@ async fn a_changed_object_is_an_error_and_then_the_new_version() {
     assert_eq!(w.read(&old, 2 * PAGE, 100).await.map_err(|f| f.kind), Err(FaultKind::Changed));
     let new = w.content("/ml/f").await;
     assert_eq!(w.read(&new, 0, 200).await, Ok(pattern(2, 100).to_vec()));
+    // Whoever still reads the old one does not make the new one be asked for again.
+    let stats = w.cloud.stats.load(Ordering::Relaxed);
+    assert_eq!(w.read(&old, 2 * PAGE, 100).await.map_err(|f| f.kind), Err(FaultKind::Changed));
+    assert_eq!(w.content("/ml/f").await, new);
+    assert_eq!(w.cloud.stats.load(Ordering::Relaxed), stats);
+    // One that is deleted has changed, too, for whoever has it open.
+    w.cloud.put("g", pattern(1, 100));
+    let gone = w.content("/ml/g").await;
+    w.cloud.objects.lock().remove("g");
+    assert_eq!(w.read(&gone, 0, 100).await.map_err(|f| f.kind), Err(FaultKind::Changed));
+    let lookup = w.node.lookup(&context(), &path("/ml/g")).await;
+    assert_eq!(lookup.map_err(|f| f.kind), Err(FaultKind::NotFound));
 }
 
 #[tokio::test(flavor = "multi_thread")]

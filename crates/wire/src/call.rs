@@ -21,7 +21,8 @@ type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A connection that requests are sent over, many at once.
 pub struct Connection {
-    writer: AsyncMutex<Writer>,
+    /// None once a request was given up in the middle of its frame: nothing can follow it.
+    writer: AsyncMutex<Option<Writer>>,
     waiting: Waiting,
     next: AtomicU64,
     reader: JoinHandle<()>,
@@ -71,7 +72,7 @@ impl Connection {
             // Whoever still waits learns that no answer comes.
             lock(&answers).clear();
         });
-        Self { writer: AsyncMutex::new(Box::new(writer)), waiting, next: AtomicU64::new(1), reader }
+        Self { writer: AsyncMutex::new(Some(Box::new(writer))), waiting, next: AtomicU64::new(1), reader }
     }
 
     /// Whether the other side has gone.
@@ -92,9 +93,11 @@ impl Connection {
             if self.is_closed() {
                 return Err(WireError::Closed);
             }
-            let mut writer = self.writer.lock().await;
-            write_frame(&mut *writer, Kind::Request, id, request, &[]).await?;
-            drop(writer);
+            let mut place = self.writer.lock().await;
+            let mut writer = place.take().ok_or(WireError::Closed)?;
+            write_frame(&mut writer, Kind::Request, id, request, &[]).await?;
+            *place = Some(writer);
+            drop(place);
             receiver.await.map_err(|_| WireError::Closed)
         })
         .await;

@@ -1,21 +1,39 @@
 //! The answering side of a connection.
 
+use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_model::{Reply, Request};
-use tokio::io::{AsyncRead, AsyncWrite};
+use forebay_model::{Fault, FaultKind, Reply, Request};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::frame::{FrameError, Kind, decode, read_frame, write_frame};
 
 /// Requests of one connection that are worked on at once; the next is read when one is done.
-const REQUESTS_MAX: usize = 64;
+const REQUESTS_MAX: usize = 16;
 
-/// An answer and its payload.
-pub type Answer = (Reply, Vec<Bytes>);
+/// How long a reply may take to be written: an asker that does not read loses its connection.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// An answer.
+pub struct Answer {
+    /// The reply.
+    pub reply: Reply,
+    /// Its payload.
+    pub payload: Vec<Bytes>,
+    /// Kept until the answer is written: what its memory was taken from.
+    pub hold: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self { reply, payload: Vec::new(), hold: None }
+    }
+}
 
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
@@ -49,13 +67,28 @@ where
         let request: Request = decode(&frame.body)?;
         let (handler, writer) = (handler.clone(), writer.clone());
         tasks.spawn(async move {
-            let (reply, payload) = handler.handle(request).await;
+            let answer = handler.handle(request).await;
             let mut writer = writer.lock().await;
-            // A reader that went away shows at the next read of the connection.
-            let _ = write_frame(&mut *writer, Kind::Reply, frame.id, &reply, &payload).await;
+            let written = tokio::time::timeout(WRITE_LIMIT, write_answer(&mut *writer, frame.id, &answer)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                // Half a frame may be out: nothing can follow it. The asker sees the end.
+                let _ = writer.shutdown().await;
+            }
             drop(place);
         });
         while tasks.try_join_next().is_some() {}
+    }
+}
+
+/// Writes an answer; one that is too large for a frame becomes the fault that says so.
+async fn write_answer<W: AsyncWrite + Unpin>(writer: &mut W, id: u64, answer: &Answer) -> Result<(), FrameError> {
+    match write_frame(writer, Kind::Reply, id, &answer.reply, &answer.payload).await {
+        // Found out before anything was written.
+        Err(error @ FrameError::Foreign(_)) => {
+            let fault = Fault::new(FaultKind::Bug, error.to_string());
+            write_frame(writer, Kind::Reply, id, &Reply { result: Err(fault) }, &[]).await
+        }
+        written => written,
     }
 }
 
@@ -74,7 +107,8 @@ mod tests {
                 std::future::pending::<()>().await;
             }
             let text = request.deadline_ms.to_string();
-            (Reply { result: Ok(ReplyBody::Status(text.clone())) }, vec![Bytes::from(text)])
+            let reply = Reply { result: Ok(ReplyBody::Status(text.clone())) };
+            Answer { reply, payload: vec![Bytes::from(text)], hold: None }
         }
     }
 

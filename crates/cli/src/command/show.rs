@@ -29,7 +29,8 @@ fn print(path: &NsPath, found: &Found, output: &mut Output) -> Result<(), Failur
     }
     output.line(output.name(path.as_str()))?;
     let mtime = time_text(found.entry.mtime());
-    let fresh = span_text(found.fresh_for);
+    let fresh =
+        if found.fresh_for.is_zero() { "no time: asked at each open".to_owned() } else { span_text(found.fresh_for) };
     match &found.entry {
         Entry::Directory(_) => {
             output.line("  type      directory")?;

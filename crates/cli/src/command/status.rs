@@ -67,6 +67,9 @@ fn table(page: &mut String, rows: &[Value]) {
             }
         }
     }
+    // What a row is about comes first, its figures after.
+    let is_text = |name: &str| rows.iter().any(|row| matches!(row.get(name), Some(Value::String(_) | Value::Bool(_))));
+    columns.sort_by_key(|name| !is_text(name));
     let mut lines = vec![columns.iter().map(|name| title(name)).collect::<Vec<_>>()];
     for row in rows {
         lines.push(columns.iter().map(|name| row.get(name).map_or(String::new(), |value| cell(name, value))).collect());
@@ -138,9 +141,9 @@ mod tests {
         for line in [
             "  version  0.1.0",
             "  uptime   1m 1s",
-            "  directory   capacity  down",
-            "  /c          20.0 GB   no",
-            "  /long/name  5 B       yes",
+            "  directory   down  capacity",
+            "  /c          no    20.0 GB",
+            "  /long/name  yes   5 B",
             "  budget  1.00 MB",
             "  share   0.50",
             "  none    -",

@@ -51,7 +51,7 @@ impl Tree {
             let key = path.splitn(3, '/').nth(2).unwrap_or_default();
             let origin = OriginId { scheme: "s3".into(), endpoint: "".into(), bucket: "b".into() };
             let version = Version::Etag("\"e\"".into());
-            let id = ContentId::derive(&origin, key, &version);
+            let id = ContentId::derive(&origin, key, &version, bytes.len() as u64);
             let content = Content { source: "/s".into(), key: key.into(), version, size: bytes.len() as u64, id };
             return Some(Entry::File(Arc::new(FileEntry { content, mtime: MTIME })));
         }

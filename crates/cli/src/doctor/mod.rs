@@ -150,8 +150,8 @@ impl Totals {
             let Self { warnings, failures } = self;
             output.line(match (failures, warnings) {
                 (0, 0) => "\nEverything is as it should be.".to_owned(),
-                (0, _) => format!("\nIt will work; {warnings} warnings."),
-                _ => format!("\n{failures} failures, {warnings} warnings."),
+                (0, _) => format!("\nIt will work. Warnings: {warnings}."),
+                _ => format!("\nIt will not work like this. Failures: {failures}, warnings: {warnings}."),
             })?;
         }
         if self.failures > 0 { Err(Failure::Reported) } else { Ok(()) }

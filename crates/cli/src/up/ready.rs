@@ -141,7 +141,7 @@ impl Ready {
     }
 
     fn text(&self, style: Style, took: Duration) -> String {
-        let line = |name: &str, value: String| format!("\n  {} {value}", style.head(&format!("{name:<9}")));
+        let line = |name: &str, value: String| format!("\n  {} {value}", style.head(&format!("{name:<10}")));
         let version = env!("CARGO_PKG_VERSION");
         let mut text = style.head(&format!("forebay {version} is ready after {}", span_text(took)));
         match &self.mount {

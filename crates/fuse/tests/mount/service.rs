@@ -67,7 +67,7 @@ impl Fake {
         let bytes = bytes.into();
         let version = Version::Id(self.versions.fetch_add(1, Ordering::Relaxed).to_string().into());
         let origin = OriginId { scheme: "s3".into(), endpoint: "".into(), bucket: "b".into() };
-        let id = ContentId::derive(&origin, path, &version);
+        let id = ContentId::derive(&origin, path, &version, bytes.len() as u64);
         let content = Content { source: "/".into(), key: path.into(), version, size: bytes.len() as u64, id };
         self.contents.lock().insert(id, bytes);
         let file = FileEntry { content, mtime: TimestampNs(1_700_000_000_123_456_789) };

@@ -8,6 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Permits are counted in KiB: a page has 1,024.
 const UNIT: u64 = 1 << 10;
+/// What the smallest piece takes: its entries in tables, and the buffer of a connection that its bytes lie in.
+const PIECE_MIN: u64 = 16 << 10;
 
 /// A bounded amount of memory, taken before bytes are asked for and given back when nobody holds them.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub(crate) struct Memory(OwnedSemaphorePermit);
 impl Memory {
     /// Splits off the memory for `bytes`.
     pub(crate) fn split(&mut self, bytes: u64) -> Option<Self> {
-        self.0.split(units(bytes) as usize).map(Self)
+        self.0.split(piece(bytes) as usize).map(Self)
     }
 }
 
@@ -56,8 +58,12 @@ impl Budget {
 
     /// More than there is would be waited for in vain.
     fn sum(&self, pieces: impl Iterator<Item = u64>) -> u32 {
-        pieces.map(units).fold(0, u32::saturating_add).min(self.total)
+        pieces.map(piece).fold(0, u32::saturating_add).min(self.total)
     }
+}
+
+fn piece(bytes: u64) -> u32 {
+    units(bytes.max(PIECE_MIN))
 }
 
 fn units(bytes: u64) -> u32 {

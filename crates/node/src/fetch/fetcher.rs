@@ -9,7 +9,7 @@ use forebay_model::{
     BlockSummer, ByteRange, ByteSize, Content, Fault, FaultKind, PageIndex, is_small, page_len, pages_of,
 };
 use forebay_route::Context;
-use forebay_store::{Caching, Fill, Group, Kept, ReadOutcome, Residency, Store};
+use forebay_store::{Caching, Fill, Group, Kept, NotKept, ReadOutcome, Residency, Store};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -52,6 +52,14 @@ pub(crate) struct Fetcher {
     settings: FetchSettings,
     runtime: Handle,
     pub(crate) metrics: FetchMetrics,
+}
+
+/// Whether the store is believed when it says that it has a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    Store,
+    /// It said so a moment ago and could not give it.
+    Nobody,
 }
 
 /// Whether somebody waits for a page.
@@ -132,7 +140,7 @@ impl Fetcher {
         range: ByteRange,
     ) -> Result<Vec<Bytes>, Fault> {
         let began = Instant::now();
-        let wanted = self.claim(content, pages_of(range));
+        let wanted = self.claim(content, pages_of(range), Trust::Store);
         self.start(source, content, wanted, Want::Now);
         self.fetch_ahead(source, content, range);
         let mut chunks = Vec::new();
@@ -154,7 +162,7 @@ impl Fetcher {
         began: Instant,
     ) -> Result<Vec<Bytes>, Fault> {
         let mut last = None;
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             if let Some(flight) = self.flights.get(content.id, page) {
                 match flight.wait(part.start - page.start(), part.end - page.start(), context.deadline).await {
                     Ok(chunks) => return Ok(chunks),
@@ -167,7 +175,8 @@ impl Fetcher {
             } else if let Some(bytes) = self.read_store_async(content, part).await {
                 return Ok(vec![bytes]);
             }
-            let wanted = self.claim(content, std::iter::once(page));
+            let trust = if attempt == 0 { Trust::Store } else { Trust::Nobody };
+            let wanted = self.claim(content, std::iter::once(page), trust);
             self.start(source, content, wanted, Want::Now);
         }
         Err(last.unwrap_or_else(|| {
@@ -211,7 +220,7 @@ impl Fetcher {
                 return;
             }
             let Some(memory) = self.budget.try_take(sizes) else { return };
-            let claimed = self.claim(content, run.into_iter());
+            let claimed = self.claim(content, run.into_iter(), Trust::Store);
             self.launch_runs(source, content, claimed, Some(memory), Want::Ahead);
         }
     }
@@ -221,18 +230,15 @@ impl Fetcher {
     }
 
     /// Enters flights for those of `pages` that are neither here nor on their way.
-    fn claim(&self, content: &Content, pages: impl Iterator<Item = PageIndex>) -> Vec<Arc<Flight>> {
+    fn claim(&self, content: &Content, pages: impl Iterator<Item = PageIndex>, trust: Trust) -> Vec<Arc<Flight>> {
         let mut claimed = Vec::new();
         for page in pages {
-            if self.store.has_page(content.id, page) {
-                continue;
-            }
-            match self.flights.claim(content.id, page, page_len(content.size, page)) {
+            let is_here = || trust == Trust::Store && self.store.has_page(content.id, page);
+            match self.flights.claim(content.id, page, page_len(content.size, page), is_here) {
+                Claim::Here => {}
                 Claim::Theirs => {
                     self.metrics.joined.inc();
                 }
-                // It may have come in between the look at the store and the claim.
-                Claim::Mine(flight) if self.store.has_page(content.id, page) => self.flights.remove(&flight),
                 Claim::Mine(flight) => claimed.push(flight),
             }
         }
@@ -279,22 +285,17 @@ impl Fetcher {
             chunks: flight.chunks(),
             sums: summer.finish(),
         };
-        let (fetcher, waiting) = (self.clone(), flight.clone());
-        let done = Box::new(move |kept: Kept| match kept {
-            Kept::Yes => fetcher.flights.remove(&waiting),
-            Kept::No(_) => fetcher.not_kept(&waiting),
-        });
-        if self.store.keep(fill, done).is_err() {
-            self.not_kept(flight);
-        }
+        self.offer(flight.clone(), fill);
     }
 
-    fn not_kept(&self, flight: &Arc<Flight>) {
-        self.metrics.not_kept.inc();
-        if self.budget.is_easy() {
-            self.flights.linger(flight.clone());
-        } else {
-            self.flights.remove(flight);
+    /// Offers a page to the store. If its queue is full the page lingers where its next reader finds it, and is offered
+    /// again when the queue has moved on.
+    fn offer(self: &Arc<Self>, flight: Arc<Flight>, fill: Fill) {
+        let again = fill.clone();
+        let offered = Offered { fetcher: self.clone(), flight: Some(flight.clone()) };
+        let done = Box::new(move |kept: Kept| offered.done(kept));
+        if self.store.keep(fill, done) == Err(NotKept::QueueFull) && self.budget.is_easy() {
+            self.flights.linger(flight, again);
         }
     }
 
@@ -303,9 +304,41 @@ impl Fetcher {
             if let Some(memory) = self.budget.try_take(flights.iter().map(|f| f.len)) {
                 return Some(memory);
             }
-            if !self.flights.let_go() {
+            if let Some((flight, _)) = self.flights.take_lingering() {
+                self.metrics.not_kept.inc();
+                self.flights.remove(&flight);
+            } else {
                 return self.budget.take(flights.iter().map(|f| f.len), deadline).await;
             }
+        }
+    }
+}
+
+/// A page that was offered to the store. However the store lets go of it, its flight leaves the table.
+struct Offered {
+    fetcher: Arc<Fetcher>,
+    flight: Option<Arc<Flight>>,
+}
+
+impl Offered {
+    fn done(mut self, kept: Kept) {
+        if kept != Kept::Yes {
+            return;
+        }
+        if let Some(flight) = self.flight.take() {
+            self.fetcher.flights.remove(&flight);
+        }
+        if let Some((flight, fill)) = self.fetcher.flights.take_lingering() {
+            self.fetcher.offer(flight, fill);
+        }
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            self.fetcher.metrics.not_kept.inc();
+            self.fetcher.flights.remove(&flight);
         }
     }
 }
@@ -318,11 +351,16 @@ struct Landing {
 
 impl Landing {
     async fn fetch(self, source: &Arc<Source>, content: &Content, has_memory: bool) {
-        if let Err(fault) = self.try_fetch(source, content, has_memory).await {
-            if fault.kind == FaultKind::Changed
-                && let Some(path) = source.facts.path_of(&content.key)
-            {
-                self.fetcher.catalog.forget(&path);
+        if let Err(mut fault) = self.try_fetch(source, content, has_memory).await {
+            if fault.kind == FaultKind::NotFound {
+                // It was there under this version: for whoever has it open it has changed.
+                fault.kind = FaultKind::Changed;
+            }
+            if fault.kind == FaultKind::Changed {
+                self.fetcher.read_ahead.lock().give_up(content.id);
+                if let Some(path) = source.facts.path_of(&content.key) {
+                    self.fetcher.catalog.forget(&path, content.id);
+                }
             }
             self.fetcher.metrics.failed.inc();
             self.fail(&fault);

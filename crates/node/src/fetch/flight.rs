@@ -75,25 +75,29 @@ impl Flight {
 
     /// Bytes `start..end` of the page once they have come.
     pub(crate) async fn wait(&self, start: u64, end: u64, deadline: Instant) -> Result<Vec<Bytes>, Fault> {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            // From here on no change is missed, so the state may be looked at.
-            changed.as_mut().enable();
-            {
-                let state = self.state.lock();
-                if state.have >= end {
-                    return Ok(cut(&state.chunks, start, end));
+        debug_assert!(end <= self.len, "a part of a page lies in it");
+        let arrival = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                // From here on no change is missed, so the state may be looked at.
+                changed.as_mut().enable();
+                {
+                    let state = self.state.lock();
+                    if state.have >= end {
+                        return Ok(cut(&state.chunks, start, end));
+                    }
+                    if let Some(fault) = &state.failed {
+                        return Err(fault.clone());
+                    }
                 }
-                if let Some(fault) = &state.failed {
-                    return Err(fault.clone());
-                }
+                changed.await;
             }
-            if tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
-                let message = format!("byte {} of the object did not arrive in time", self.page.start() + end);
-                return Err(Fault::new(FaultKind::TimedOut, message));
-            }
-        }
+        };
+        tokio::time::timeout_at(deadline.into(), arrival).await.unwrap_or_else(|_| {
+            let message = format!("byte {} of the object did not arrive in time", self.page.start() + end);
+            Err(Fault::new(FaultKind::TimedOut, message))
+        })
     }
 
     /// Copies the bytes from `start` into `buffer` if all of them have come.

@@ -17,6 +17,8 @@ const FIRST_WINDOW: u64 = 2 * PAGE;
 const CURSORS_MAX: usize = 8;
 /// Contents that are followed at once: 40 KiB of memory.
 const CONTENTS_MAX: usize = 256;
+/// Contents that are known to be gone.
+const GONE_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
@@ -32,15 +34,30 @@ pub(crate) struct ReadAhead {
     window_max: u64,
     contents: HashMap<ContentId, VecDeque<Cursor>>,
     order: VecDeque<ContentId>,
+    /// Contents that the origin does not have any more: nothing of them is fetched ahead.
+    gone: VecDeque<ContentId>,
 }
 
 impl ReadAhead {
     pub(crate) fn new(window_max: u64) -> Self {
-        Self { window_max, contents: HashMap::new(), order: VecDeque::new() }
+        Self { window_max, contents: HashMap::new(), order: VecDeque::new(), gone: VecDeque::new() }
+    }
+
+    /// The origin does not have this content any more.
+    pub(crate) fn give_up(&mut self, content: ContentId) {
+        if !self.gone.contains(&content) {
+            self.gone.push_back(content);
+        }
+        if self.gone.len() > GONE_MAX {
+            self.gone.pop_front();
+        }
     }
 
     /// Takes note of a read, and says up to which offset to fetch ahead; `range.end` for not at all.
     pub(crate) fn observe(&mut self, content: ContentId, range: ByteRange, size: u64) -> u64 {
+        if self.gone.contains(&content) {
+            return range.end;
+        }
         if !self.contents.contains_key(&content) {
             if self.order.len() >= CONTENTS_MAX
                 && let Some(oldest) = self.order.pop_front()
@@ -53,9 +70,7 @@ impl ReadAhead {
         let near =
             |c: &Cursor| range.start <= c.next.saturating_add(SLACK) && range.end.saturating_add(SLACK) >= c.next;
         let cursor = match cursors.iter().position(near).and_then(|at| cursors.remove(at)) {
-            Some(known) => {
-                Cursor { next: known.next.max(range.end), run: known.run + range.end.saturating_sub(known.next) }
-            }
+            Some(known) => Cursor { next: known.next.max(range.end), run: known.run + range.len() },
             None if range.start == 0 => Cursor { next: range.end, run: FIRST_WINDOW / 2 },
             None => Cursor { next: range.end, run: 0 },
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay_model::{ContentId, PageIndex};
+use forebay_store::Fill;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
@@ -12,8 +13,8 @@ use parking_lot::Mutex;
 use super::flight::Flight;
 
 const SHARDS: usize = 16;
-/// Whole flights that the store did not take are kept for their next reader, at most this many; they hold a part of the
-/// budget, and are the first to go when it is short.
+/// Whole flights for which the store's queue had no room wait for it to move on, at most this many; they hold a part of
+/// the budget, and are the first to go when it is short.
 const LINGERING_MAX: usize = 64;
 
 type Shard = Mutex<HashMap<(ContentId, PageIndex), Arc<Flight>>>;
@@ -23,7 +24,7 @@ type Shard = Mutex<HashMap<(ContentId, PageIndex), Arc<Flight>>>;
 pub(crate) struct Flights {
     shards: [Shard; SHARDS],
     count: AtomicUsize,
-    lingering: Mutex<VecDeque<Arc<Flight>>>,
+    lingering: Mutex<VecDeque<(Arc<Flight>, Fill)>>,
 }
 
 /// Who fetches a page.
@@ -33,6 +34,8 @@ pub(crate) enum Claim {
     Mine(Arc<Flight>),
     /// Somebody else does already.
     Theirs,
+    /// Nobody: the store has it.
+    Here,
 }
 
 impl Flights {
@@ -44,10 +47,12 @@ impl Flights {
         self.shard(content, page).lock().get(&(content, page)).cloned()
     }
 
-    /// Enters a flight for a page unless there is one.
-    pub(crate) fn claim(&self, content: ContentId, page: PageIndex, len: u64) -> Claim {
+    /// Enters a flight for a page unless there is one, or the store has it. A flight leaves the table only after the
+    /// store has its page, so what is in neither while the shard is locked has to be fetched.
+    pub(crate) fn claim(&self, content: ContentId, page: PageIndex, len: u64, is_here: impl FnOnce() -> bool) -> Claim {
         match self.shard(content, page).lock().entry((content, page)) {
             Entry::Occupied(_) => Claim::Theirs,
+            Entry::Vacant(_) if is_here() => Claim::Here,
             Entry::Vacant(entry) => {
                 let flight = Arc::new(Flight::new(content, page, len));
                 entry.insert(flight.clone());
@@ -67,22 +72,30 @@ impl Flights {
         }
     }
 
-    /// Leaves a whole flight in the table for its next reader, for as long as there is room.
-    pub(crate) fn linger(&self, flight: Arc<Flight>) {
+    /// Puts a whole flight back into the table, to be offered to the store again.
+    pub(crate) fn linger(&self, flight: Arc<Flight>, fill: Fill) {
+        let key = (flight.content, flight.page);
+        match self.shard(flight.content, flight.page).lock().entry(key) {
+            // Somebody fetches it anew already.
+            Entry::Occupied(_) => return,
+            Entry::Vacant(entry) => {
+                entry.insert(flight.clone());
+                self.count.fetch_add(1, Ordering::Release);
+            }
+        }
         let oldest = {
             let mut lingering = self.lingering.lock();
-            lingering.push_back(flight);
+            lingering.push_back((flight, fill));
             if lingering.len() > LINGERING_MAX { lingering.pop_front() } else { None }
         };
-        if let Some(oldest) = oldest {
+        if let Some((oldest, _)) = oldest {
             self.remove(&oldest);
         }
     }
 
-    /// Lets go of the flight that has lingered longest. False if none lingers.
-    pub(crate) fn let_go(&self) -> bool {
-        let oldest = self.lingering.lock().pop_front();
-        oldest.map(|flight| self.remove(&flight)).is_some()
+    /// The flight that has lingered longest, which stays in the table.
+    pub(crate) fn take_lingering(&self) -> Option<(Arc<Flight>, Fill)> {
+        self.lingering.lock().pop_front()
     }
 
     /// Flights in the table.

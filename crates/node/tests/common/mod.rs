@@ -112,7 +112,8 @@ impl Upstream for Cloud {
         self.fail()?;
         let found = self.objects.lock().get(key).cloned();
         let changed = || Fault::new(FaultKind::Changed, format!("{key} changed"));
-        let (bytes, current) = found.ok_or_else(changed)?;
+        let gone = || Fault::new(FaultKind::NotFound, format!("{key} does not exist"));
+        let (bytes, current) = found.ok_or_else(gone)?;
         if *version != Version::Etag(format!("\"{current}\"").into()) {
             return Err(changed());
         }

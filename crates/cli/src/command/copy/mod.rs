@@ -9,7 +9,6 @@ mod walk;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use forebay_client::Client;
 use forebay_model::{ByteSize, Entry, NsPath};
@@ -45,10 +44,7 @@ pub(crate) async fn cp(client: Client, args: CpArgs, output: &mut Output) -> Res
         }))?;
     } else {
         let (files, bytes) = (totals.files, ByteSize(totals.bytes));
-        output.line(format!(
-            "copied {files} files, {bytes} in {} ({rate}/s)",
-            span_text(took.max(Duration::from_millis(1)))
-        ))?;
+        output.line(format!("copied {files} files, {bytes} in {} ({rate}/s)", span_text(took)))?;
     }
     if failed > 0 { Err(Failure::Reported) } else { Ok(()) }
 }
@@ -180,6 +176,8 @@ async fn interrupted() -> Result<&'static str, Failure> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::command::ranges::RANGE;
     use crate::command::testing::Tree;
