@@ -1,9 +1,14 @@
 //! From settings to an origin.
 
+use std::time::Duration;
+
 use forebay_origin::{Credentials, Origin, OriginSettings, OriginUrl};
 
 use crate::failure::Failure;
 use crate::settings::{CredentialsName, OriginText, Settings};
+
+/// The longest that an attempt may stand still.
+const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// The origin that `url` and the settings name. Sends nothing.
 ///
@@ -24,6 +29,8 @@ pub(crate) fn open(url: &OriginText, settings: &Settings) -> Result<Origin, Fail
         credentials,
         profile,
         deadline: of.deadline,
+        // An attempt that stands still leaves time for another before the reader gives up.
+        stall: (of.deadline / 2).min(STALL_MAX),
         max_requests: of.max_requests.0 as usize,
         requester_pays: of.requester_pays,
         allow_unproved: settings.source.freshness == forebay_model::Freshness::Immutable,

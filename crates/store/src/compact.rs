@@ -37,10 +37,11 @@ pub(crate) fn if_due(writer: &mut Writer) {
     let packs = writer.shared.index.packs_of(directory);
     let larges = writer.shared.index.larges_of(directory);
     if forced || writer.log.len() > 2 * live_len(&packs, &larges) {
-        match rewrite(&writer.shared, &writer.directory.root, writer.shared.boot, &packs, &larges) {
+        match rewrite(&writer.shared, &writer.directory.root, writer.directory.boot, &packs, &larges) {
             Ok(log) => {
                 writer.log = log;
                 writer.log_is_incomplete = false;
+                writer.log_is_stale = false;
             }
             // The old one stands. Most likely the disk is full.
             Err(error) => {

@@ -5,12 +5,13 @@
 
 use std::fs::DirBuilder;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// Mode of files: contents are private to the process's user; readers get descriptors.
@@ -101,6 +102,33 @@ impl Root {
     /// Whether the directory was removed.
     pub(crate) fn is_gone(&self) -> bool {
         is_unlinked(&self.fd)
+    }
+
+    /// Its device and inode: two directories never have the same at one time.
+    pub(crate) fn place(&self) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.fd)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Calls `each` with the entries of a folder of it, not in any order, until that breaks off.
+    pub(crate) fn list(&self, folder: &str, mut each: impl FnMut(&str) -> ControlFlow<()>) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(&self.fd, folder, flags, Mode::empty())?;
+        for entry in Dir::read_from(fd)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name != "." && name != ".." && each(name).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// When a file was last written, renamed or changed in any way, in seconds. None if it is no plain file.
+    pub(crate) fn changed_s(&self, name: &str) -> Option<i64> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        is_file.then(|| (stat.st_ctime as i64).max(stat.st_mtime as i64))
     }
 
     /// Room on its file system.
@@ -198,5 +226,6 @@ pub(crate) fn is_unlinked(file: impl AsFd) -> bool {
 
 /// Whether an error says that there is no room.
 pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+    error.kind() == io::ErrorKind::StorageFull
+        || matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
 }

@@ -7,16 +7,18 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use forebay_model::Capacity;
+use parking_lot::Mutex;
 
 use crate::device::{self, Root};
 use crate::error::StoreError;
-use crate::eviction::{Groups, Unit, UnitKey};
+use crate::eviction::{Groups, Owner, Unit};
 use crate::large::LARGE;
-use crate::options::{Reserve, share};
+use crate::lease;
+use crate::options::{BootId, Reserve, share};
 use crate::pack::{self, PACKS};
 use crate::queue::Queue;
 
@@ -24,12 +26,18 @@ use crate::queue::Queue;
 const LOCK: &str = "lock";
 /// Reads that may fail with an error of the device before the whole directory is taken out. One bad sector is no reason.
 const MAX_READ_ERRORS: u32 = 8;
+/// In this time the count of failed reads halves.
+const READ_ERRORS_HALVE: Duration = Duration::from_secs(60);
 
 /// One directory.
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) index: usize,
     pub(crate) root: Root,
+    /// This start of the machine at this place: a copy of the directory does not prove what the original did.
+    pub(crate) boot: BootId,
+    /// Whether the kernel's leases can be relied on here, so that holes may be punched.
+    pub(crate) may_punch: bool,
     /// Bytes that the store may use here.
     pub(crate) quota: u64,
     /// Bytes of the file system to be left free.
@@ -49,8 +57,15 @@ pub(crate) struct Directory {
     opened: Instant,
     /// Until this many milliseconds after `opened` the file system counts as without room.
     no_room_until_ms: AtomicU64,
-    read_errors: AtomicU32,
+    read_errors: Mutex<ReadErrors>,
     lock: OwnedFd,
+}
+
+/// Reads that failed lately.
+#[derive(Debug)]
+struct ReadErrors {
+    count: u32,
+    since: Instant,
 }
 
 impl Directory {
@@ -61,6 +76,7 @@ impl Directory {
         capacity: Capacity,
         reserve: Reserve,
         queue_bytes: u64,
+        boot: BootId,
     ) -> Result<Self, StoreError> {
         let fail = |error: io::Error| StoreError::Directory { directory: path.to_owned(), error };
         let root = Root::open(path).map_err(fail)?;
@@ -78,6 +94,11 @@ impl Directory {
         let _ = device::write_all_at(&lock, [pid.as_bytes()], 0);
         root.make_directory(PACKS).map_err(fail)?;
         root.make_directory(LARGE).map_err(fail)?;
+        let (dev, ino) = root.place().map_err(fail)?;
+        let may_punch = lease::is_judge_true(&root);
+        if !may_punch {
+            tracing::info!(directory = %path.display(), "no reliable leases here: files are removed whole");
+        }
         let total = root.space().map_err(fail)?.total;
         let quota = match capacity {
             Capacity::Bytes(bytes) => bytes.0,
@@ -86,6 +107,8 @@ impl Directory {
         Ok(Self {
             index,
             root,
+            boot: boot.at(dev, ino),
+            may_punch,
             quota,
             reserve: reserve.bytes(total),
             pack_size: pack::pack_size(quota),
@@ -97,7 +120,7 @@ impl Directory {
             down: AtomicBool::new(false),
             opened: Instant::now(),
             no_room_until_ms: AtomicU64::new(0),
-            read_errors: AtomicU32::new(0),
+            read_errors: Mutex::new(ReadErrors { count: 0, since: Instant::now() }),
             lock,
         })
     }
@@ -112,6 +135,8 @@ impl Directory {
         if !self.down.swap(true, Ordering::AcqRel) {
             let path = self.root.path().display();
             tracing::warn!(directory = %path, %error, "cache directory failed and is taken out until restart");
+            // The writer takes its contents out of the index.
+            self.queue.wake();
         }
     }
 
@@ -132,7 +157,7 @@ impl Directory {
 
     /// A read of a file failed: one of many, or the directory's end.
     pub(crate) fn read_failed(&self, error: &io::Error) {
-        if self.root.is_gone() || self.read_errors.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_READ_ERRORS {
+        if self.root.is_gone() || self.read_errors.lock().add(Instant::now()) >= MAX_READ_ERRORS {
             self.take_out(error);
         }
     }
@@ -149,8 +174,8 @@ impl Directory {
     }
 
     /// What eviction is to know of a pack or extent of `group` that is begun now.
-    pub(crate) fn new_unit(&self, key: UnitKey, group: u64) -> Arc<Unit> {
-        Unit::new(key, self.clock(), self.groups.get(group))
+    pub(crate) fn new_unit(&self, owner: Owner, group: u64) -> Arc<Unit> {
+        Unit::new(owner, self.clock(), self.groups.get(group))
     }
 
     pub(crate) fn add_used(&self, bytes: u64) {
@@ -164,6 +189,19 @@ impl Directory {
     /// Lets another process have it.
     pub(crate) fn unlock(&self) {
         device::unlock(&self.lock);
+    }
+}
+
+impl ReadErrors {
+    /// Counts one more; how many there were lately.
+    fn add(&mut self, now: Instant) -> u32 {
+        let halvings = now.saturating_duration_since(self.since).as_secs() / READ_ERRORS_HALVE.as_secs();
+        if halvings > 0 {
+            self.count = self.count.checked_shr(halvings.min(32) as u32).unwrap_or(0);
+            self.since = now;
+        }
+        self.count += 1;
+        self.count
     }
 }
 
@@ -192,4 +230,18 @@ fn mix(number: u128) -> u64 {
         hash = hash.wrapping_mul(factor);
     }
     hash ^ hash >> 33
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_reads_are_forgotten_in_time() {
+        let start = Instant::now();
+        let mut errors = ReadErrors { count: 0, since: start };
+        let counts: Vec<u32> = (1..30).map(|n| errors.add(start + n * READ_ERRORS_HALVE)).collect();
+        assert!(counts.iter().all(|count| *count < MAX_READ_ERRORS), "{counts:?}");
+        assert!((0..MAX_READ_ERRORS).map(|_| errors.add(start)).any(|count| count >= MAX_READ_ERRORS));
+    }
 }

@@ -49,6 +49,22 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether a store with other directories must not open either: somebody has to put something right.
+    pub(crate) fn is_fatal(&self) -> bool {
+        match self {
+            Self::Directory { error, .. } => matches!(
+                error.kind(),
+                io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::AlreadyExists
+                    | io::ErrorKind::PermissionDenied
+            ),
+            _ => true,
+        }
+    }
+}
+
 /// Why a page was not kept. Never a reason to fail a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotKept {

@@ -6,14 +6,15 @@
 //! lost the record of a hole looks for the old name, and finds nothing.
 
 use std::io;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay_model::{EXTENT, ExtentIndex};
 
 use crate::device;
-use crate::eviction::{Moment, Unit, UnitKey};
+use crate::eviction::{Moment, Owner, Unit};
 use crate::large::{self, Extent, Large};
 use crate::lease::WriteLease;
 use crate::metrics::Counters;
@@ -25,9 +26,25 @@ use crate::writer::Writer;
 /// fills the disk.
 pub(crate) const FULL_REST: Duration = Duration::from_secs(1);
 
+/// Victims of which nothing came that are tried for one that frees something.
+const MAX_FRUITLESS: usize = 64;
+/// The room on the file system is asked for again after so many bytes written,
+const SPACE_BYTES: u64 = 16 << 20;
+/// or so much time.
+const SPACE_TIME: Duration = Duration::from_millis(100);
+
+/// Room on the file system at one moment.
+#[derive(Debug)]
+pub(crate) struct KnownSpace {
+    available: u64,
+    /// Bytes written since.
+    pub(crate) written: u64,
+    at: Instant,
+}
+
 impl Writer {
     /// Makes room for `bytes`. False: there is none, and nothing may go. `protect` is about to be written.
-    pub(crate) fn make_room(&mut self, bytes: u64, protect: Option<UnitKey>) -> bool {
+    pub(crate) fn make_room(&mut self, bytes: u64, protect: Option<&Arc<Unit>>) -> bool {
         while self.directory.used.load(Ordering::Relaxed) + self.log.len() + bytes > self.directory.quota {
             self.directory.full.store(true, Ordering::Relaxed);
             if self.evict_one(protect).is_none() {
@@ -35,7 +52,14 @@ impl Writer {
             }
         }
         let wanted = self.directory.reserve + bytes;
-        let Some(available) = self.available() else { return false };
+        let Some(mut available) = self.available() else { return false };
+        if available < wanted {
+            self.space = None;
+            match self.available() {
+                Some(now) => available = now,
+                None => return false,
+            }
+        }
         if available >= wanted {
             if self.directory.used.load(Ordering::Relaxed) < self.directory.quota / 2 {
                 self.directory.full.store(false, Ordering::Relaxed);
@@ -54,6 +78,7 @@ impl Writer {
             }
         }
         // Files that somebody holds open give nothing back when they are unlinked.
+        self.space = None;
         if self.available().is_some_and(|available| available >= wanted) {
             return true;
         }
@@ -61,9 +86,19 @@ impl Writer {
         false
     }
 
+    /// Room on the file system, as it was a moment ago, less what was written since.
     fn available(&mut self) -> Option<u64> {
+        if let Some(space) = &self.space
+            && space.written < SPACE_BYTES
+            && space.at.elapsed() < SPACE_TIME
+        {
+            return Some(space.available.saturating_sub(space.written));
+        }
         match self.directory.root.space() {
-            Ok(space) => Some(space.available),
+            Ok(space) => {
+                self.space = Some(KnownSpace { available: space.available, written: 0, at: Instant::now() });
+                Some(space.available)
+            }
             Err(error) => {
                 self.directory.take_out(&error);
                 None
@@ -71,37 +106,54 @@ impl Writer {
         }
     }
 
-    /// Evicts the policy's choice; how many bytes it had.
-    pub(crate) fn evict_one(&mut self, protect: Option<UnitKey>) -> Option<u64> {
+    /// Evicts the policy's choice; how many bytes were freed. None: nothing may go.
+    pub(crate) fn evict_one(&mut self, protect: Option<&Arc<Unit>>) -> Option<u64> {
         // What is written and not yet readable must be neither lost nor evicted half.
         self.flush();
+        for _ in 0..MAX_FRUITLESS {
+            let before = self.directory.used.load(Ordering::Relaxed);
+            let victim = self.victim(protect)?;
+            match &victim.owner {
+                Owner::Pack(pack) => {
+                    if let Some(pack) = pack.upgrade() {
+                        self.drop_pack(&pack);
+                    }
+                }
+                Owner::Extent(large, extent) => {
+                    if let Some(large) = large.upgrade()
+                        && large.extent(*extent).is_some_and(|known| Arc::ptr_eq(&known.unit, &victim))
+                    {
+                        self.evict_extent(&large, *extent);
+                    }
+                }
+            }
+            self.flush();
+            let freed = before.saturating_sub(self.directory.used.load(Ordering::Relaxed));
+            if freed > 0 {
+                Counters::add(&self.shared.counters.bytes_evicted, freed);
+                return Some(freed);
+            }
+            // Whatever it was, it must not be chosen for ever.
+            self.policy.remove(&victim);
+        }
+        None
+    }
+
+    fn victim(&mut self, protect: Option<&Arc<Unit>>) -> Option<Arc<Unit>> {
         let now = Moment { clock: self.directory.clock(), quota: self.directory.quota };
-        let (shared, open_packs) = (&self.shared, &self.open_packs);
-        let may = |unit: &Unit| match unit.key {
-            key if Some(key) == protect => false,
-            UnitKey::Pack(slot) => open_packs.iter().all(|open| open.pack.slot != slot),
-            UnitKey::Extent(id, _) => {
-                shared.index.large(id).is_none_or(|large| large.handouts.load(Ordering::Acquire) == 0)
+        let open_packs = &self.open_packs;
+        let may = |unit: &Unit| {
+            if protect.is_some_and(|protect| ptr::eq(&**protect, unit)) {
+                return false;
+            }
+            match &unit.owner {
+                Owner::Pack(pack) => open_packs.iter().all(|open| !ptr::eq(Arc::as_ptr(&open.pack), pack.as_ptr())),
+                Owner::Extent(large, _) => {
+                    large.upgrade().is_none_or(|large| large.handouts.load(Ordering::Acquire) == 0)
+                }
             }
         };
-        let victim = self.policy.victim(now, &may)?;
-        let bytes = victim.bytes.load(Ordering::Relaxed);
-        match victim.key {
-            UnitKey::Pack(slot) => match self.shared.index.pack(slot) {
-                Some(pack) => self.drop_pack(&pack),
-                // Out of the index already, its order still waits: what is left is the file.
-                None => self.policy.remove(victim.key),
-            },
-            UnitKey::Extent(id, extent) => match self.shared.index.large(id) {
-                Some(large) if large.extent(ExtentIndex(extent)).is_some() => {
-                    self.evict_extent(&large, ExtentIndex(extent));
-                }
-                _ => self.policy.remove(victim.key),
-            },
-        }
-        self.flush();
-        Counters::add(&self.shared.counters.bytes_evicted, bytes);
-        Some(bytes)
+        self.policy.victim(now, &may)
     }
 
     /// Unlinks a pack. Its readers read on; its descriptor is in this process only, and closes with the last of them.
@@ -112,7 +164,7 @@ impl Writer {
             return;
         }
         self.open_packs.retain(|open| open.pack.slot != pack.slot);
-        self.policy.remove(pack.unit.key);
+        self.policy.remove(&pack.unit);
         self.directory.sub_used(pack.unit.bytes.load(Ordering::Relaxed));
         pack.file.close();
         self.unlink(&pack::name(pack.number));
@@ -134,25 +186,34 @@ impl Writer {
         large.resident.store(0, Ordering::Release);
         large.file.close();
         self.unlink(&large.name());
-        self.record(&Record::LargeGone { id: large.id });
+        // The record names the content by its id: another file of it here, made meanwhile, is not gone, and its own record
+        // has taken this one's place in the log.
+        if self.shared.index.large(large.id).is_none_or(|newer| newer.directory != self.directory.index) {
+            self.record(&Record::LargeGone { id: large.id });
+        }
     }
 
     /// Lets an extent go. The batch is flushed.
     pub(crate) fn evict_extent(&mut self, large: &Arc<Large>, extent: ExtentIndex) {
         let Some(taken) = large.take_extent(extent) else { return };
         self.account_gone(&taken);
-        if large.extents.read().is_empty() || !self.punch(large, extent) {
+        // One that is out of the index is let go as a whole: what the log says of its id may be about another.
+        let is_known = self.shared.index.large(large.id).is_some_and(|known| Arc::ptr_eq(&known, large));
+        if !is_known || large.extents.read().is_empty() || !self.punch(large, extent) {
             self.drop_large(large);
         }
     }
 
     fn account_gone(&mut self, extent: &Extent) {
-        self.policy.remove(extent.unit.key);
+        self.policy.remove(&extent.unit);
         self.directory.sub_used(extent.unit.bytes.load(Ordering::Relaxed));
     }
 
     /// Punches the hole of an extent that nobody in this process reads. False: the file is to be unlinked.
     fn punch(&mut self, large: &Arc<Large>, extent: ExtentIndex) -> bool {
+        if !self.directory.may_punch {
+            return false;
+        }
         let directory = Arc::clone(&self.directory);
         let Ok(file) = large.open(&directory.root, &self.shared.files) else { return false };
         let Some(_lease) = WriteLease::take(&file) else {

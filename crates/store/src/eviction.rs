@@ -6,18 +6,22 @@
 mod probation;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use forebay_model::ContentId;
+use forebay_model::ExtentIndex;
 use parking_lot::Mutex;
+
+use crate::large::Large;
+use crate::pack::Pack;
 
 pub(crate) use probation::Probation;
 
-/// What is evicted at once: a pack, or an extent of a large content.
+/// What is evicted at once: a pack, or an extent of a large content. A unit is itself by its address: a content that was
+/// dropped and fetched again is another, though it has the same id.
 #[derive(Debug)]
 pub(crate) struct Unit {
-    pub(crate) key: UnitKey,
+    pub(crate) owner: Owner,
     /// Bytes that it takes.
     pub(crate) bytes: AtomicU64,
     /// Bytes read from it since it was last judged.
@@ -32,13 +36,13 @@ pub(crate) struct Unit {
 #[derive(Debug, Default)]
 pub(crate) struct Groups(Mutex<HashMap<u64, Arc<AtomicU64>>>);
 
-/// Names a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum UnitKey {
-    /// A pack, by its slot.
-    Pack(u32),
+/// Whose bytes a unit stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Owner {
+    /// A pack.
+    Pack(Weak<Pack>),
     /// An extent of a large content.
-    Extent(ContentId, u32),
+    Extent(Weak<Large>, ExtentIndex),
 }
 
 /// A directory at the moment of a decision. The clock counts bytes offered to it: time stands still while nothing new
@@ -57,16 +61,16 @@ pub(crate) trait Policy: Send + std::fmt::Debug {
     fn insert(&mut self, unit: Arc<Unit>, full: bool);
 
     /// A unit is gone.
-    fn remove(&mut self, key: UnitKey);
+    fn remove(&mut self, unit: &Arc<Unit>);
 
     /// What to evict for new data; `may` says which units can be. None: the new data is not to be kept.
     fn victim(&mut self, now: Moment, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>>;
 }
 
 impl Unit {
-    pub(crate) fn new(key: UnitKey, clock: u64, group: Arc<AtomicU64>) -> Arc<Self> {
+    pub(crate) fn new(owner: Owner, clock: u64, group: Arc<AtomicU64>) -> Arc<Self> {
         let zero = || AtomicU64::new(0);
-        Arc::new(Self { key, bytes: zero(), hit_bytes: zero(), touched: AtomicU64::new(clock), group })
+        Arc::new(Self { owner, bytes: zero(), hit_bytes: zero(), touched: AtomicU64::new(clock), group })
     }
 
     /// Counts a read of `bytes`.

@@ -72,6 +72,15 @@ impl FileSlot {
         self.state.write().strong = None;
     }
 
+    /// Puts another file in its place, for tests.
+    #[cfg(test)]
+    pub(crate) fn replace(&self, file: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
+        let mut state = self.state.write();
+        let old = state.strong.take();
+        state.set(file);
+        old
+    }
+
     fn mark_used(&self) {
         // Read first: a store to a shared line on every read would not scale.
         if !self.used.load(Ordering::Relaxed) {

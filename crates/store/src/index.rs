@@ -100,10 +100,10 @@ impl Index {
         true
     }
 
-    /// Takes a small object out, if it still lies in that pack.
-    pub(crate) fn remove_small(&self, id: ContentId, pack: &Pack) -> bool {
+    /// Takes a small object out, if it still lies at that place of that pack.
+    pub(crate) fn remove_small(&self, id: ContentId, place: SmallPlace, pack: &Pack) -> bool {
         let mut shard = self.small_shard(id).write();
-        let here = matches!(shard.get(&key(id)), Some(place) if place.pack == pack.slot);
+        let here = shard.get(&key(id)).is_some_and(|known| (known.pack, known.offset) == (place.pack, place.offset));
         // Under the shard's lock, the pack's removal is either before this (then it is counted as dead) or after.
         if here && shard.remove(&key(id)).is_some() {
             pack.objects.fetch_sub(1, Ordering::Relaxed);

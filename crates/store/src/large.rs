@@ -17,7 +17,8 @@ use forebay_model::{
 use parking_lot::RwLock;
 
 use crate::device::Root;
-use crate::eviction::Unit;
+use crate::directory::Directory;
+use crate::eviction::{Owner, Unit};
 use crate::files::{FileSlot, OpenFiles};
 
 /// The folder of large contents in a directory.
@@ -159,9 +160,10 @@ impl Large {
 }
 
 impl Extent {
-    /// The extent of a content of `size` bytes, with nothing resident.
-    pub(crate) fn new(unit: Arc<Unit>, size: u64, extent: ExtentIndex) -> Self {
-        let blocks = block_count(size.saturating_sub(extent.start()).min(EXTENT));
+    /// An extent of `large` on `directory`, with nothing resident.
+    pub(crate) fn new(directory: &Directory, large: &Arc<Large>, extent: ExtentIndex) -> Self {
+        let unit = directory.new_unit(Owner::Extent(Arc::downgrade(large), extent), large.group);
+        let blocks = block_count(large.size.saturating_sub(extent.start()).min(EXTENT));
         Self {
             unit,
             resident: AtomicU64::new(0),

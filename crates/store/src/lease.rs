@@ -5,15 +5,27 @@
 //! (see `files`), and what it hands out are descriptions of their own, so a grant means that nobody else can see the hole.
 //! A duplicate of the store's own descriptor would not be seen: so that one never leaves the process.
 //!
+//! Not every file system keeps to that: on overlayfs a map holds the layer's file only, and a lease is granted beside it.
+//! So each directory's kernel is put to the test when the directory opens; where it judges wrongly nothing is punched.
+//!
 //! Not here: what to do when it is refused (`evict` unlinks).
-#![expect(unsafe_code, reason = "no crate wraps F_SETLEASE and F_SETSIG")]
+#![expect(unsafe_code, reason = "no crate wraps F_SETLEASE and F_SETSIG; a map is made to test them")]
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
 
 use libc::c_int;
+use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::device::{self, Root};
 
 /// `F_SETSIG` of Linux, the same on x86-64 and aarch64.
 const F_SETSIG: c_int = 10;
+/// The file that the kernel's judgement is tested on.
+const PROBE: &str = "lease.probe";
+/// Length of its map.
+const PROBE_LEN: usize = 4096;
 
 /// A write lease; given back when dropped.
 #[derive(Debug)]
@@ -40,6 +52,32 @@ impl Drop for WriteLease<'_> {
     }
 }
 
+/// Whether the kernel judges rightly in this directory: no lease beside a map whose descriptor is closed, one after it.
+pub(crate) fn is_judge_true(root: &Root) -> bool {
+    // One may be left by a process that was killed here.
+    let _ = root.unlink(PROBE);
+    // A disk that is full or fails cannot be tested: then nothing is punched.
+    let verdict = probe(root).unwrap_or(false);
+    let _ = root.unlink(PROBE);
+    verdict
+}
+
+fn probe(root: &Root) -> io::Result<bool> {
+    let own = root.create(PROBE)?;
+    device::write_all_at(&own, [&[1; PROBE_LEN][..]], 0)?;
+    let other = root.open_to_hand_out(PROBE)?;
+    if WriteLease::take(&own).is_some() {
+        return Ok(false);
+    }
+    // SAFETY: a new map at an address of the kernel's choice overlaps nothing.
+    let map = unsafe { rustix::mm::mmap(ptr::null_mut(), PROBE_LEN, ProtFlags::READ, MapFlags::SHARED, &other, 0)? };
+    drop(other);
+    let beside_a_map = WriteLease::take(&own).is_some();
+    // SAFETY: this very map, which nobody else knows and nobody looks into.
+    unsafe { rustix::mm::munmap(map, PROBE_LEN)? };
+    Ok(!beside_a_map && WriteLease::take(&own).is_some())
+}
+
 fn set(file: &OwnedFd, command: c_int, value: c_int) -> bool {
     // SAFETY: both commands take an integer and touch no memory of this process; the descriptor is open, for `file` owns
     // it.
@@ -63,6 +101,7 @@ mod tests {
             assert!(WriteLease::take(&own).is_none(), "another description");
             drop(other);
             assert!(WriteLease::take(&own).is_some(), "alone again");
+            assert!(is_judge_true(&Root::open(directory.path()).unwrap()), "a map is seen");
         }
     }
 }

@@ -63,11 +63,14 @@ mod recover;
 mod shared;
 mod store;
 mod sweep;
+#[cfg(test)]
+mod tests;
+mod writeback;
 mod writer;
 
 pub use error::{NotKept, StoreError};
 pub use handout::{Descriptor, HandoutLease};
-pub use metrics::StoreStats;
+pub use metrics::{DirectoryStats, StoreStats};
 pub use options::{BootId, DirectoryOptions, Reserve, StoreOptions};
 pub use queue::{Done, Fill, Group, Kept};
 pub use read::{Caching, ReadOutcome, Residency};

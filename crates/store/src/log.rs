@@ -11,7 +11,8 @@ use std::os::fd::OwnedFd;
 use forebay_model::block_sum;
 
 use crate::device::{self, Root};
-use crate::record::{Decoded, MAX_RECORD, Record};
+use crate::options::BootId;
+use crate::record::{Decoded, FRAME, MAX_RECORD, Record};
 
 /// The log's name in its directory.
 pub(crate) const LOG: &str = "index.log";
@@ -29,7 +30,8 @@ const REWRITE_BUFFER: usize = 1 << 20;
 /// The log, open for appending.
 #[derive(Debug)]
 pub(crate) struct Log {
-    file: OwnedFd,
+    /// None: there was no room to make one.
+    file: Option<OwnedFd>,
     salt: u64,
     len: u64,
 }
@@ -39,7 +41,7 @@ pub(crate) struct Log {
 pub(crate) enum Opened {
     /// It could be read to its end, or is new.
     Sound(Log),
-    /// This many bytes of it were no records and have been cut off.
+    /// This many bytes of it, at its end, are no records. They are cut off when [`Log::begin_boot`] has said so.
     Cut(Log, u64),
     /// A newer version of the format.
     Newer(u32),
@@ -59,12 +61,8 @@ impl Log {
         match parse_header(&header) {
             Some((VERSION, salt)) if whole => {
                 let len = replay(root, &file, salt, size, each)?;
-                let log = Self { file, salt, len };
-                if len == size {
-                    return Ok(Opened::Sound(log));
-                }
-                device::truncate(&log.file, len)?;
-                Ok(Opened::Cut(log, size - len))
+                let log = Self { file: Some(file), salt, len };
+                Ok(if len == size { Opened::Sound(log) } else { Opened::Cut(log, size - len) })
             }
             Some((version, _)) if whole && version > VERSION => Ok(Opened::Newer(version)),
             _ => Self::empty(root).map(|log| Opened::Cut(log, size)),
@@ -72,7 +70,28 @@ impl Log {
     }
 
     fn empty(root: &Root) -> io::Result<Self> {
-        Self::rewrite(root, |_| Ok(()))
+        match Self::rewrite(root, |_| Ok(())) {
+            Err(error) if device::is_full(&error) => Ok(Self { file: None, salt: 0, len: 0 }),
+            outcome => outcome,
+        }
+    }
+
+    /// Says that nothing before was verified in this start of the machine, and cuts off what follows. In an order in which
+    /// a process that is killed half-way leaves a log that is torn still, and so is not trusted either.
+    pub(crate) fn begin_boot(&mut self, boot: BootId) -> io::Result<()> {
+        let Some(file) = &self.file else { return Err(io::ErrorKind::StorageFull.into()) };
+        let mut record = Vec::new();
+        Record::Boot(boot).encode(self.salt, &mut record);
+        let end = self.len + record.len() as u64;
+        let size = rustix::fs::fstat(file)?.st_size as u64;
+        if size > self.len {
+            // No record is all zeros: what stands behind must not be taken for what follows this one.
+            device::write_all_at(file, [&[0; FRAME][..]], end)?;
+        }
+        device::write_all_at(file, [&record[..]], self.len)?;
+        device::truncate(file, end)?;
+        self.len = end;
+        Ok(())
     }
 
     /// A new log that holds what `write` gives, in place of the old one. If it fails the old one stands.
@@ -112,19 +131,20 @@ impl Log {
         device::sync_data(&file)?;
         root.rename(LOG_NEW, LOG)?;
         root.sync()?;
-        Ok(Self { file, salt, len })
+        Ok(Self { file: Some(file), salt, len })
     }
 
     /// Appends records that [`Self::encode`] made: all or none.
     pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        match device::write_all_at(&self.file, [records], self.len) {
+        let Some(file) = &self.file else { return Err(io::ErrorKind::StorageFull.into()) };
+        match device::write_all_at(file, [records], self.len) {
             Ok(()) => {
                 self.len += records.len() as u64;
                 Ok(())
             }
             Err(error) => {
                 // What follows a torn record would never be read again. The next append overwrites it in any case.
-                let _ = device::truncate(&self.file, self.len);
+                let _ = device::truncate(file, self.len);
                 Err(error)
             }
         }
@@ -142,12 +162,12 @@ impl Log {
 
     /// Whether somebody removed it.
     pub(crate) fn is_gone(&self) -> bool {
-        device::is_unlinked(&self.file)
+        self.file.as_ref().is_some_and(device::is_unlinked)
     }
 
     /// Writes it to the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        device::sync_data(&self.file)
+        self.file.as_ref().map_or(Ok(()), device::sync_data)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the store counts, and the one table of its metrics.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -66,6 +67,19 @@ pub struct StoreStats {
     pub directories_down: u64,
 }
 
+/// Figures of one directory at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryStats {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes that may be kept there.
+    pub capacity: u64,
+    /// Bytes of packs and pages there.
+    pub bytes_resident: u64,
+    /// Whether it failed: it is neither read nor written until the store is opened again.
+    pub is_down: bool,
+}
+
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
@@ -77,6 +91,23 @@ impl Counters {
 }
 
 impl Shared {
+    /// Figures of each directory.
+    pub(crate) fn directory_stats(&self) -> Vec<DirectoryStats> {
+        let up = self.directories.iter().map(|directory| DirectoryStats {
+            path: directory.root.path().to_owned(),
+            capacity: directory.quota,
+            bytes_resident: directory.used.load(Ordering::Relaxed),
+            is_down: directory.is_down(),
+        });
+        let failed = self.failed.iter().map(|(path, capacity)| DirectoryStats {
+            path: path.clone(),
+            capacity: *capacity,
+            bytes_resident: 0,
+            is_down: true,
+        });
+        up.chain(failed).collect()
+    }
+
     /// Figures at this moment.
     pub(crate) fn stats(&self) -> StoreStats {
         let counters = &self.counters;
@@ -98,8 +129,8 @@ impl Shared {
             capacity: up().map(|directory| directory.quota).sum(),
             bytes_queued: self.directories.iter().map(|directory| directory.queue.bytes()).sum(),
             bytes_handed_out: self.handed_out.bytes(),
-            directories: self.directories.len() as u64,
-            directories_down: (self.directories.len() - up().count()) as u64,
+            directories: (self.directories.len() + self.failed.len()) as u64,
+            directories_down: (self.directories.len() - up().count() + self.failed.len()) as u64,
         }
     }
 }

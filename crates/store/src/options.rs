@@ -24,7 +24,7 @@ pub struct StoreOptions {
     pub write_queue: ByteSize,
     /// What every directory's file system keeps free for others.
     pub reserve: Reserve,
-    /// Files held open at once, without those handed out. The process's limit of descriptors must be above it.
+    /// Files held open at once, without those handed out and, of each directory, some 32 on their way to the disk. The process's limit of descriptors must be above it.
     pub max_open_files: usize,
     /// Names this start of the machine. None: as the kernel says it.
     pub boot_id: Option<BootId>,
@@ -68,6 +68,17 @@ impl BootId {
             Ok(number) if hex.len() == 32 => Ok(Self(number.to_be_bytes())),
             _ => Err(io::Error::other(format!("{BOOT_ID_PATH} holds no boot id"))),
         }
+    }
+}
+
+impl BootId {
+    /// No start of any machine: what was written under it is trusted nowhere.
+    pub(crate) const NONE: Self = Self([0; 16]);
+
+    /// This start of the machine, for the directory of that device and inode only.
+    pub(crate) fn at(self, dev: u64, ino: u64) -> Self {
+        let place = u128::from(dev) << 64 | u128::from(ino);
+        Self((u128::from_le_bytes(self.0) ^ place).to_le_bytes())
     }
 }
 

@@ -5,13 +5,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
 
 use forebay_model::{BlockSum, ContentId, SMALL_MAX, block_count, block_sum, block_sums};
 
 use crate::device::Root;
-use crate::eviction::Unit;
+use crate::directory::Directory;
+use crate::eviction::{Owner, Unit};
 use crate::files::{FileSlot, OpenFiles};
 
 /// The folder of packs in a directory.
@@ -49,6 +50,20 @@ pub(crate) struct Pack {
 }
 
 impl Pack {
+    /// A pack of `directory`.
+    pub(crate) fn new(directory: &Directory, slot: u32, number: u32, group: u64, file: Arc<FileSlot>) -> Arc<Self> {
+        Arc::new_cyclic(|pack| Self {
+            slot,
+            number,
+            directory: directory.index,
+            group,
+            objects: 0.into(),
+            unit: directory.new_unit(Owner::Pack(Weak::clone(pack)), group),
+            gone: false.into(),
+            file,
+        })
+    }
+
     /// Its file.
     pub(crate) fn open(&self, root: &Root, files: &OpenFiles) -> io::Result<Arc<OwnedFd>> {
         self.file.get(files, || root.open_own(&name(self.number)))

@@ -1,6 +1,7 @@
 //! What waits for a directory's writer: fills, bounded in bytes, and orders to let go, bounded in number.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,10 @@ use forebay_model::{BlockSum, ContentId, ExtentIndex, PageIndex};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::NotKept;
+use crate::index::SmallPlace;
 use crate::large::Large;
 use crate::pack::Pack;
+use crate::writer::fill_bytes;
 
 /// Orders to let go that may wait. They are rare (a changed object, a damaged block), and one that finds no place is not
 /// lost for good: what it is about is found again, or evicted unread.
@@ -49,18 +52,45 @@ pub enum Kept {
 /// Called once with what became of a fill, on the directory's writer thread: it must not block.
 pub type Done = Box<dyn FnOnce(Kept) + Send>;
 
+/// A callback that is called in any case: with `Failed` if it is dropped.
+pub(crate) struct Answer(Option<Done>);
+
+impl Answer {
+    /// Says what became of the fill. A caller's panic must not take the writer with it.
+    pub(crate) fn call(mut self, kept: Kept) {
+        self.say(kept);
+    }
+
+    fn say(&mut self, kept: Kept) {
+        if let Some(done) = self.0.take()
+            && catch_unwind(AssertUnwindSafe(|| done(kept))).is_err()
+        {
+            tracing::error!("the callback of a fill panicked");
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.say(Kept::No(NotKept::Failed));
+    }
+}
+
 /// An order to a writer.
 pub(crate) enum Order {
     /// Keep a page.
-    Keep(Fill, Done),
-    /// A small object is out of the index: say so in the log.
-    DropSmall(ContentId),
+    Keep(Fill, Answer),
+    /// A small object is not wanted where it lies: say so in the log.
+    DropSmall(ContentId, SmallPlace),
     /// A pack cannot be read any more, or is not wanted.
     DropPack(Arc<Pack>),
     /// A large content cannot be read any more, or is not wanted.
     DropLarge(Arc<Large>),
     /// A page of an extent is damaged: let the extent go.
     DropExtent(Arc<Large>, ExtentIndex),
+    /// A bug in the writer.
+    #[cfg(test)]
+    Panic,
 }
 
 /// The queue of one directory.
@@ -75,6 +105,8 @@ struct State {
     orders: VecDeque<Order>,
     /// Bytes of fills that wait or are being written.
     bytes: u64,
+    /// The writer is to look around though no order waits.
+    wake: bool,
     /// Set: nothing more is taken in, and the writer ends by this time.
     closing: Option<Instant>,
     /// The writer has ended.
@@ -105,7 +137,7 @@ impl Queue {
             return Err(NotKept::QueueFull);
         }
         state.bytes += bytes;
-        state.orders.push_back(Order::Keep(fill, done));
+        state.orders.push_back(Order::Keep(fill, Answer(Some(done))));
         drop(state);
         self.changed.notify_all();
         Ok(())
@@ -123,15 +155,24 @@ impl Queue {
         true
     }
 
-    /// Waits for orders; at most `max` of them.
-    pub(crate) fn take(&self, max: usize) -> Taken {
+    /// Waits for orders, or to be woken; at most `max` of them, and no more once their fills have `max_bytes`.
+    pub(crate) fn take(&self, max: usize, max_bytes: u64) -> Taken {
         let mut state = self.state.lock();
         loop {
             if state.closing.is_some_and(|end| state.orders.is_empty() || Instant::now() >= end) {
                 return Taken::End(state.orders.drain(..).collect());
             }
-            if !state.orders.is_empty() {
-                let now = state.orders.len().min(max);
+            if std::mem::take(&mut state.wake) || !state.orders.is_empty() {
+                let (mut now, mut bytes) = (0, 0);
+                for order in state.orders.iter().take(max) {
+                    if bytes >= max_bytes {
+                        break;
+                    }
+                    now += 1;
+                    if let Order::Keep(fill, _) = order {
+                        bytes += fill_bytes(fill);
+                    }
+                }
                 return Taken::Orders(state.orders.drain(..now).collect());
             }
             self.changed.wait(&mut state);
@@ -140,7 +181,25 @@ impl Queue {
 
     /// `bytes` of fills that were taken are done with.
     pub(crate) fn release(&self, bytes: u64) {
-        self.state.lock().bytes -= bytes;
+        let mut state = self.state.lock();
+        state.bytes = state.bytes.saturating_sub(bytes);
+    }
+
+    /// Lets the writer look around.
+    pub(crate) fn wake(&self) {
+        self.state.lock().wake = true;
+        self.changed.notify_all();
+    }
+
+    /// The writer has died: nothing is taken in any more, and what waits has failed.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state.lock();
+        state.closing.get_or_insert(Instant::now());
+        state.bytes = 0;
+        let orders = std::mem::take(&mut state.orders);
+        drop(state);
+        // Callbacks are called without the lock.
+        drop(orders);
     }
 
     /// Takes nothing more in; the writer ends within `time`.

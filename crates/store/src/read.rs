@@ -59,6 +59,17 @@ enum Failure {
     Damaged,
     /// The device failed.
     Device(io::Error),
+    /// The file cannot be opened.
+    Unopenable(io::Error),
+}
+
+impl Failure {
+    fn of_opening(error: io::Error) -> Self {
+        match Self::from(error) {
+            Self::Device(error) => Self::Unopenable(error),
+            failure => failure,
+        }
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -157,10 +168,14 @@ impl Shared {
             }
             Err(Failure::Absent) => {}
             Err(Failure::Missing) => self.pack_missing(&pack),
-            Err(Failure::Damaged) => self.small_damaged(&pack, id),
+            Err(Failure::Damaged) => self.small_damaged(&pack, id, place),
+            Err(Failure::Unopenable(error)) => {
+                self.directories[pack.directory].read_failed(&error);
+                self.pack_missing(&pack);
+            }
             Err(Failure::Device(error)) => {
                 self.directories[pack.directory].read_failed(&error);
-                self.small_damaged(&pack, id);
+                self.small_damaged(&pack, id, place);
             }
         }
         false
@@ -176,7 +191,7 @@ impl Shared {
         caching: Caching,
     ) -> Result<(), Failure> {
         let root = &self.directories[pack.directory].root;
-        let file = pack.open(root, &self.files)?;
+        let file = pack.open(root, &self.files).map_err(Failure::of_opening)?;
         let drop_cache = caching == Caching::Drop;
         let len = u64::from(place.len());
         if place.is_verified() {
@@ -193,10 +208,10 @@ impl Shared {
         Ok(())
     }
 
-    fn small_damaged(&self, pack: &Pack, id: ContentId) {
+    fn small_damaged(&self, pack: &Pack, id: ContentId, place: SmallPlace) {
         Counters::add(&self.counters.blocks_damaged, 1);
-        if self.index.remove_small(id, pack) {
-            self.directories[pack.directory].queue.order(Order::DropSmall(id));
+        if self.index.remove_small(id, place, pack) {
+            self.directories[pack.directory].queue.order(Order::DropSmall(id, place));
         }
     }
 
@@ -215,8 +230,9 @@ impl Shared {
             Ok(()) => return true,
             Err(Failure::Absent | Failure::Damaged) => {}
             Err(Failure::Missing) => self.large_missing(&large),
-            // Which of its pages is bad cannot be told from here: all are fetched anew.
-            Err(Failure::Device(error)) => {
+            // Its pages are withdrawn; the others are as good as before.
+            Err(Failure::Device(error)) => self.directories[large.directory].read_failed(&error),
+            Err(Failure::Unopenable(error)) => {
                 self.directories[large.directory].read_failed(&error);
                 self.large_missing(&large);
             }
@@ -236,9 +252,16 @@ impl Shared {
         // Until the bytes are in the buffer: a hole is punched only after everybody who saw the bits has left.
         let _gate = large.gate.read();
         self.prove_pages(large, range, drop_cache)?;
-        let file = large.open(&directory.root, &self.files)?;
-        if directory.root.read_at(&file, buffer, range.start, drop_cache)? {
-            return Ok(());
+        let file = large.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
+        match directory.root.read_at(&file, buffer, range.start, drop_cache).map_err(Failure::from) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(failure) => {
+                if matches!(failure, Failure::Device(_)) {
+                    self.pages_unreadable(large, range);
+                }
+                return Err(failure);
+            }
         }
         // The file is shorter than its pages: somebody cut it.
         for page in pages_of(range) {
@@ -281,9 +304,17 @@ impl Shared {
         drop_cache: bool,
     ) -> Result<(), Failure> {
         let root = &self.directories[large.directory].root;
-        let file = large.open(root, &self.files)?;
+        let file = large.open(root, &self.files).map_err(Failure::of_opening)?;
         let mut bytes = vec![0; page_len(large.size, page) as usize];
-        let whole = root.read_at(&file, &mut bytes, page.start(), drop_cache)?;
+        let whole = match root.read_at(&file, &mut bytes, page.start(), drop_cache).map_err(Failure::from) {
+            Ok(whole) => whole,
+            Err(failure) => {
+                if matches!(failure, Failure::Device(_)) {
+                    self.pages_unreadable(large, ByteRange::at(page.start(), PAGE, large.size));
+                }
+                return Err(failure);
+            }
+        };
         let sums = extent.sums(page).iter().map(|sum| BlockSum(sum.load(Ordering::Relaxed)));
         if !whole || !bytes.chunks(BLOCK as usize).map(block_sum).eq(sums) {
             self.page_damaged(large, extent, page);
@@ -291,6 +322,18 @@ impl Shared {
         }
         extent.verified.fetch_or(bit(page), Ordering::Release);
         Ok(())
+    }
+
+    /// Withdraws the pages of a range that the device cannot read. They are written anew when they are next fetched, and
+    /// their extent with them, for a page is never written again in place; until then the rest of it serves.
+    fn pages_unreadable(&self, large: &Large, range: ByteRange) {
+        for page in pages_of(range) {
+            if let Some(extent) = large.extent(page.extent())
+                && large.withdraw(&extent, page)
+            {
+                Counters::add(&self.counters.blocks_damaged, 1);
+            }
+        }
     }
 
     fn page_damaged(&self, large: &Arc<Large>, extent: &Extent, page: PageIndex) {
@@ -333,10 +376,10 @@ impl Shared {
     }
 
     pub(crate) fn forget(&self, id: ContentId) {
-        if let Some((pack, _)) = self.index.small(id)
-            && self.directories[pack.directory].queue.order(Order::DropSmall(id))
+        if let Some((pack, place)) = self.index.small(id)
+            && self.directories[pack.directory].queue.order(Order::DropSmall(id, place))
         {
-            self.index.remove_small(id, &pack);
+            self.index.remove_small(id, place, &pack);
         }
         if let Some(large) = self.index.large(id)
             && self.directories[large.directory].queue.order(Order::DropLarge(Arc::clone(&large)))

@@ -9,9 +9,11 @@ use std::sync::atomic::Ordering;
 
 use forebay_model::{ContentId, EXTENT, ExtentIndex};
 
+use crate::device;
 use crate::directory::Directory;
 use crate::error::StoreError;
-use crate::eviction::{Policy, Probation, Unit, UnitKey};
+use crate::evict::FULL_REST;
+use crate::eviction::{Policy, Probation, Unit};
 use crate::files::FileSlot;
 use crate::index::{Index, SmallPlace};
 use crate::large::{Extent, Large, pages_in};
@@ -42,6 +44,8 @@ pub struct Recovery {
 /// What a directory's writer starts from.
 pub(crate) struct Recovered {
     pub(crate) log: Log,
+    pub(crate) log_is_stale: bool,
+    pub(crate) log_is_incomplete: bool,
     pub(crate) policy: Box<dyn Policy>,
     pub(crate) next_pack: u32,
     pub(crate) next_generation: u64,
@@ -63,19 +67,20 @@ struct Replay<'a> {
 }
 
 /// Replays the log of `directory` into `index`.
-pub(crate) fn recover(
-    index: &Index,
-    directory: &Directory,
-    boot: BootId,
-    report: &mut Recovery,
-) -> Result<Recovered, StoreError> {
+pub(crate) fn recover(index: &Index, directory: &Directory, report: &mut Recovery) -> Result<Recovered, StoreError> {
+    let boot = directory.boot;
     let mut replay = Replay::new(index, directory);
     let opened = Log::open(&directory.root, |record| replay.apply(record));
     let path = || directory.root.path().to_owned();
-    let (mut log, cut) = match opened.map_err(|error| StoreError::Directory { directory: path(), error })? {
-        Opened::Sound(log) => (log, 0),
-        Opened::Cut(log, bytes) => (log, bytes),
-        Opened::Newer(version) => return Err(StoreError::Newer { directory: path(), version }),
+    let (mut log, cut) = match opened {
+        Ok(Opened::Sound(log)) => (log, 0),
+        Ok(Opened::Cut(log, bytes)) => (log, bytes),
+        Ok(Opened::Newer(version)) => return Err(StoreError::Newer { directory: path(), version }),
+        Err(error) => {
+            // Nothing of it may stay behind: the store goes on without this directory.
+            replay.packs.values().for_each(|pack| _ = index.remove_pack(pack));
+            return Err(StoreError::Directory { directory: path(), error });
+        }
     };
     if cut > 0 {
         tracing::warn!(directory = %directory.root.path().display(), bytes = cut, "index log was torn and is cut");
@@ -91,18 +96,27 @@ pub(crate) fn recover(
     } else {
         replay.forget_verified();
     }
-    let mut records = Vec::new();
-    if !trusted {
-        log.encode(&Record::Boot(boot), &mut records);
-    }
     let mut policy = Box::new(Probation::new());
     let (next_pack, next_generation) = (replay.last_pack, replay.last_generation + 1);
+    let mut records = Vec::new();
     for gone in replay.settle(policy.as_mut(), report) {
         log.encode(&Record::LargeGone { id: gone.id }, &mut records);
     }
-    // Without this the next start would trust what this one does not.
-    log.append(&records).map_err(|error| StoreError::Directory { directory: path(), error })?;
-    Ok(Recovered { log, policy, next_pack, next_generation })
+    // Without the first the next start would trust what this one does not. A disk that is full is no reason not to open:
+    // then nothing is appended before the log was rewritten.
+    let begun = if trusted { Ok(()) } else { log.begin_boot(boot) };
+    let appended = begun.as_ref().map_or(Ok(()), |()| log.append(&records));
+    for error in [&begun, &appended].into_iter().filter_map(|outcome| outcome.as_ref().err()) {
+        directory.rest_without_room(FULL_REST);
+        tracing::warn!(directory = %directory.root.path().display(), %error, "index log cannot be written");
+    }
+    let (log_is_stale, log_is_incomplete) = (begun.is_err(), begun.is_err() || appended.is_err());
+    for error in [begun, appended].into_iter().filter_map(Result::err) {
+        if !device::is_full(&error) {
+            directory.take_out(&error);
+        }
+    }
+    Ok(Recovered { log, log_is_stale, log_is_incomplete, policy, next_pack, next_generation })
 }
 
 impl<'a> Replay<'a> {
@@ -132,10 +146,10 @@ impl<'a> Replay<'a> {
             Record::Pack { pack, group } => self.begin_pack(pack, group),
             Record::Small { id, pack, offset, len, verified } => self.add_small(id, pack, offset, len, verified),
             Record::SmallGone { id } => {
-                if let Some((pack, _)) = self.index.small(id)
+                if let Some((pack, place)) = self.index.small(id)
                     && pack.directory == self.directory.index
                 {
-                    self.index.remove_small(id, &pack);
+                    self.index.remove_small(id, place, &pack);
                 }
             }
             Record::PackGone { pack } => {
@@ -170,16 +184,7 @@ impl<'a> Replay<'a> {
     fn begin_pack(&mut self, number: u32, group: u64) {
         self.last_pack = self.last_pack.max(number);
         let slot = self.index.new_slot();
-        let pack = Arc::new(Pack {
-            slot,
-            number,
-            directory: self.directory.index,
-            group,
-            objects: 0.into(),
-            unit: self.directory.new_unit(UnitKey::Pack(slot), group),
-            gone: false.into(),
-            file: Arc::new(FileSlot::default()),
-        });
+        let pack = Pack::new(self.directory, slot, number, group, Arc::new(FileSlot::default()));
         self.index.insert_pack(Arc::clone(&pack));
         self.packs.insert(number, pack);
     }
@@ -236,7 +241,7 @@ impl<'a> Replay<'a> {
 /// Adds the pages of a record that fits its content.
 fn add_pages(
     directory: &Directory,
-    large: &Large,
+    large: &Arc<Large>,
     extent: ExtentIndex,
     (resident, verified): (u64, u64),
     sums: &[u64],
@@ -244,10 +249,7 @@ fn add_pages(
     if u64::from(extent.0) >= large.size.div_ceil(EXTENT) || resident & !large.all_pages(extent) != 0 {
         return;
     }
-    let known = large.extent(extent).unwrap_or_else(|| {
-        let unit = directory.new_unit(UnitKey::Extent(large.id, extent.0), large.group);
-        Arc::new(Extent::new(unit, large.size, extent))
-    });
+    let known = large.extent(extent).unwrap_or_else(|| Arc::new(Extent::new(directory, large, extent)));
     let pages = || pages_in(extent, resident);
     if pages().map(|page| known.sums(page).len()).sum::<usize>() != sums.len() {
         return;

@@ -1,5 +1,6 @@
 //! What the store's threads have in common.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -10,7 +11,6 @@ use crate::files::OpenFiles;
 use crate::handout::HandedOut;
 use crate::index::Index;
 use crate::metrics::Counters;
-use crate::options::BootId;
 
 /// The store, without its threads.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(crate) struct Shared {
     pub(crate) files: OpenFiles,
     pub(crate) handed_out: Arc<HandedOut>,
     pub(crate) counters: Counters,
-    /// This start of the machine.
-    pub(crate) boot: BootId,
+    /// Directories that failed when the store was opened, and their quotas.
+    pub(crate) failed: Vec<(PathBuf, u64)>,
     /// The next generation of a large content's file; above all that were ever used here.
     pub(crate) next_generation: AtomicU64,
     /// Set when closing begins: from then on everything is absent, for another process may take the directories.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use forebay_model::{ByteRange, ContentId, PageIndex, page_len};
+use forebay_model::{ByteRange, Capacity, ContentId, PageIndex, page_len};
 use parking_lot::{Condvar, Mutex};
 use prometheus_client::registry::Registry;
 
@@ -15,13 +15,14 @@ use crate::error::{NotKept, StoreError};
 use crate::files::OpenFiles;
 use crate::handout::{Descriptor, HandedOut, MAX_SHARE};
 use crate::index::Index;
-use crate::metrics::{StoreCollector, StoreStats};
+use crate::metrics::{DirectoryStats, StoreCollector, StoreStats};
 use crate::options::{BootId, StoreOptions, share};
 use crate::queue::{Done, Fill, Kept};
 use crate::read::{Caching, ReadOutcome, Residency};
 use crate::recover::{self, Recovered, Recovery};
 use crate::shared::Shared;
 use crate::sweep;
+use crate::writeback::Writeback;
 use crate::writer::{Batch, Writer, is_valid};
 
 /// How long writers may go on with what is queued when the store closes.
@@ -34,7 +35,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 /// All calls but `read`, `descriptor` and `close` answer from memory. A store that is dropped is closed.
 #[derive(Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -42,24 +43,41 @@ impl Store {
     /// Opens the store, and makes its directories if they do not exist.
     ///
     /// # Errors
-    /// [`StoreError::InUse`], or whatever keeps one of the directories from being used.
+    /// [`StoreError::InUse`], or whatever keeps a directory from being used and has to be put right. Directories that fail
+    /// otherwise are left out, unless there is no other.
     pub fn open(options: &StoreOptions) -> Result<(Self, Recovery), StoreError> {
         let start = Instant::now();
         if options.directories.is_empty() {
             return Err(StoreError::Options("a store needs at least one directory".into()));
         }
         let boot = options.boot_id.map_or_else(BootId::of_kernel, Ok).map_err(StoreError::System)?;
-        let mut directories = Vec::new();
-        for (index, of) in options.directories.iter().enumerate() {
-            let queue = options.write_queue.0;
-            directories.push(Arc::new(Directory::open(index, &of.path, of.capacity, options.reserve, queue)?));
-        }
         let mut report = Recovery::default();
         let index = Index::new();
-        let recovered: Vec<Recovered> = directories
-            .iter()
-            .map(|directory| recover::recover(&index, directory, boot, &mut report))
-            .collect::<Result<_, _>>()?;
+        let (mut directories, mut recovered) = (Vec::new(), Vec::<Recovered>::new());
+        let mut failed = Vec::new();
+        for of in &options.directories {
+            let (queue, reserve) = (options.write_queue.0, options.reserve);
+            let opened = Directory::open(directories.len(), &of.path, of.capacity, reserve, queue, boot)
+                .and_then(|directory| Ok((recover::recover(&index, &directory, &mut report)?, directory)));
+            match opened {
+                Ok((of, directory)) => {
+                    directories.push(Arc::new(directory));
+                    recovered.push(of);
+                }
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(error) => failed.push((of, error)),
+            }
+        }
+        if directories.is_empty()
+            && let Some((_, error)) = failed.pop()
+        {
+            return Err(error);
+        }
+        for (_, error) in &failed {
+            tracing::warn!(%error, "the store opens without one of its directories");
+        }
+        let quota = |capacity| if let Capacity::Bytes(bytes) = capacity { bytes.0 } else { 0 };
+        let failed = failed.into_iter().map(|(of, _)| (of.path.clone(), quota(of.capacity))).collect();
         let capacity = directories.iter().map(|directory| directory.quota).sum();
         let next_generation = recovered.iter().map(|of| of.next_generation).max().unwrap_or(1);
         let shared = Arc::new(Shared {
@@ -68,7 +86,7 @@ impl Store {
             files: OpenFiles::new(options.max_open_files),
             handed_out: Arc::new(HandedOut::new(share(capacity, MAX_SHARE))),
             counters: Default::default(),
-            boot,
+            failed,
             next_generation: next_generation.into(),
             closed: false.into(),
             stop: Mutex::new(false),
@@ -94,9 +112,13 @@ impl Store {
                 policy: of.policy,
                 open_packs: Vec::new(),
                 next_pack: of.next_pack,
-                log_is_incomplete: false,
+                log_is_incomplete: of.log_is_incomplete,
+                log_is_stale: of.log_is_stale,
                 compact_at: COMPACT_MIN,
                 batch: Batch::default(),
+                space: None,
+                writeback: Writeback::default(),
+                is_purged: false,
             };
             spawn(format!("fb-store-{}", directory.index), Box::new(move || writer.run()))?;
         }
@@ -168,6 +190,11 @@ impl Store {
     /// Figures at this moment.
     pub fn stats(&self) -> StoreStats {
         self.shared.stats()
+    }
+
+    /// Figures of each directory at this moment; those that could not be opened come last.
+    pub fn directories(&self) -> Vec<DirectoryStats> {
+        self.shared.directory_stats()
     }
 
     /// Adds the store's metrics to a registry, under the prefix `store`.

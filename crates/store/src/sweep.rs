@@ -4,9 +4,7 @@
 //! about to make it known. It goes through the folders once, slowly, and ends.
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,12 +20,17 @@ const STEP: usize = 256;
 const PAUSE: Duration = Duration::from_millis(10);
 /// How much the clock of the file system may lag behind that of the system.
 const CLOCK_LAG_S: i64 = 2;
+/// Folders of a directory; the store makes 257.
+const MAX_FOLDERS: usize = 4096;
 
 /// Sweeps all directories.
 pub(crate) fn run(shared: &Arc<Shared>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
     let before_s = now - CLOCK_LAG_S;
     for directory in &shared.directories {
+        if directory.is_down() {
+            continue;
+        }
         let known: HashSet<u32> = shared.index.packs_of(directory.index).iter().map(|pack| pack.number).collect();
         let is_pack = |name: &str| pack::parse_name(name).is_some_and(|number| known.contains(&number));
         let is_large = |name: &str| {
@@ -38,10 +41,12 @@ pub(crate) fn run(shared: &Arc<Shared>) {
                 })
         };
         let mut swept = 0;
-        let root = directory.root.path();
-        let mut folders = vec![(root.join(PACKS), &is_pack as &dyn Fn(&str) -> bool)];
-        let two_hex = fs::read_dir(root.join(LARGE)).into_iter().flatten().flatten();
-        folders.extend(two_hex.map(|folder| (folder.path(), &is_large as _)));
+        let mut folders = vec![(PACKS.to_owned(), &is_pack as &dyn Fn(&str) -> bool)];
+        // A folder that cannot be read has nothing that can be removed.
+        let _ = directory.root.list(LARGE, |name| {
+            folders.push((format!("{LARGE}/{name}"), &is_large as _));
+            if folders.len() > MAX_FOLDERS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
         for (folder, is_known) in folders {
             match sweep_folder(shared, directory, &folder, is_known, before_s) {
                 Some(count) => swept += count,
@@ -49,34 +54,39 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             }
         }
         if swept > 0 {
-            tracing::info!(directory = %root.display(), files = swept, "files that no index knows were removed");
+            let path = directory.root.path().display();
+            tracing::info!(directory = %path, files = swept, "files that no index knows were removed");
         }
     }
 }
 
-/// Files removed; none if the sweeper was told to stop.
+/// Files removed; none if the sweeper was told to stop. All by the directory's descriptor: whatever stands at its path now
+/// may be another.
 fn sweep_folder(
     shared: &Shared,
     directory: &Directory,
-    folder: &Path,
+    folder: &str,
     is_known: &dyn Fn(&str) -> bool,
     before_s: i64,
 ) -> Option<usize> {
-    let mut swept = 0;
-    // A folder that cannot be read has nothing that can be removed.
-    for (count, entry) in fs::read_dir(folder).into_iter().flatten().flatten().enumerate() {
-        if directory.is_down() || (count % STEP == 0 && shared.stops_within(PAUSE)) {
-            return None;
+    let (mut swept, mut count, mut stops) = (0, 0, false);
+    let outcome = directory.root.list(folder, |name| {
+        stops = count % STEP == 0 && shared.stops_within(PAUSE);
+        count += 1;
+        if stops || directory.is_down() {
+            return ControlFlow::Break(());
         }
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
+        let path = format!("{folder}/{name}");
         // The time is looked at first: what is unknown because it is new has a new time.
-        let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_file() && metadata.ctime().max(metadata.mtime()) < before_s && !is_known(name) {
-            swept += usize::from(fs::remove_file(entry.path()).is_ok());
+        if directory.root.changed_s(&path).is_some_and(|time| time < before_s) && !is_known(name) {
+            swept += usize::from(directory.root.unlink(&path).is_ok());
         }
+        ControlFlow::Continue(())
+    });
+    if let Err(error) = outcome {
+        tracing::debug!(directory = %directory.root.path().display(), folder, %error, "not swept");
     }
-    Some(swept)
+    (!stops).then_some(swept)
 }
 
 impl Shared {

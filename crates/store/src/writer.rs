@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use forebay_model::{ContentId, PAGE, PageIndex, block_count, is_small, page_count, page_len};
 
@@ -16,20 +17,26 @@ use crate::compact;
 use crate::device;
 use crate::directory::Directory;
 use crate::error::NotKept;
-use crate::evict::FULL_REST;
-use crate::eviction::{Policy, UnitKey};
+use crate::evict::{FULL_REST, KnownSpace};
+use crate::eviction::{Policy, Probation, Unit};
 use crate::files::FileSlot;
 use crate::index::SmallPlace;
 use crate::large::{self, Extent, Large, bit};
 use crate::log::Log;
 use crate::metrics::Counters;
+use crate::options::BootId;
 use crate::pack::{self, Pack};
-use crate::queue::{Done, Fill, Kept, Order, Taken};
+use crate::queue::{Answer, Fill, Kept, Order, Taken};
 use crate::record::Record;
 use crate::shared::Shared;
+use crate::writeback::{Failed, Target, Writeback};
 
 /// Orders taken at once: their records are written together.
 const BATCH: usize = 64;
+/// And no more once their fills have so many bytes: they become readable together.
+const BATCH_BYTES: u64 = 8 << 20;
+/// How long the end may wait for bytes on their way to the disk.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Packs of different groups that are written at once; the one that was written least recently is closed for another.
 const MAX_OPEN_PACKS: usize = 64;
 /// Names tried for a new file. Another has it only if an index was lost.
@@ -46,9 +53,16 @@ pub(crate) struct Writer {
     pub(crate) next_pack: u32,
     /// Records were lost for want of room: the log no longer says all that is true, and is to be rewritten.
     pub(crate) log_is_incomplete: bool,
+    /// The log does not say that what it holds is unverified: nothing is appended until it is rewritten.
+    pub(crate) log_is_stale: bool,
     /// The length of the log at which rewriting it is considered.
     pub(crate) compact_at: u64,
     pub(crate) batch: Batch,
+    /// Room on the file system, if it was asked for lately.
+    pub(crate) space: Option<KnownSpace>,
+    pub(crate) writeback: Writeback,
+    /// The directory is down, and its contents are out of the index.
+    pub(crate) is_purged: bool,
 }
 
 /// A pack that is being written.
@@ -70,7 +84,7 @@ pub(crate) struct Batch {
 struct Pending {
     what: What,
     bytes: u64,
-    done: Done,
+    done: Answer,
 }
 
 enum What {
@@ -85,10 +99,22 @@ impl std::fmt::Debug for Batch {
 }
 
 impl Writer {
-    /// Works until the queue is closed.
-    pub(crate) fn run(mut self) {
+    /// Works until the queue is closed. A panic ends this directory, not the store.
+    pub(crate) fn run(self) {
+        let (shared, directory) = (Arc::clone(&self.shared), Arc::clone(&self.directory));
+        // What the writer held is dropped on the way: every callback is called.
+        if catch_unwind(AssertUnwindSafe(|| self.work_on())).is_err() {
+            directory.take_out(&io::Error::other("its writer panicked"));
+            directory.queue.abandon();
+            purge(&shared, &directory);
+            directory.unlock();
+            directory.queue.end();
+        }
+    }
+
+    fn work_on(mut self) {
         loop {
-            match self.directory.queue.take(BATCH) {
+            match self.directory.queue.take(BATCH, BATCH_BYTES) {
                 Taken::Orders(orders) => self.work(orders),
                 Taken::End(orders) => {
                     for order in orders {
@@ -105,6 +131,11 @@ impl Writer {
 
     /// Marks the log as closed in order, and lets the directory go.
     fn finish(&mut self) {
+        if !self.directory.is_down()
+            && let Err(failed) = self.writeback.settle(Instant::now() + SETTLE_TIME)
+        {
+            self.writeback_failed(&failed);
+        }
         if !self.directory.is_down() {
             self.record(&Record::Closed);
             self.flush();
@@ -117,34 +148,80 @@ impl Writer {
     }
 
     fn work(&mut self, orders: Vec<Order>) {
-        let mut bytes = 0;
+        if self.log_is_stale && !self.directory.is_down() && !self.directory.is_without_room() {
+            compact::if_due(self);
+            if self.log_is_stale {
+                // The room that the log needs may be the cache's own.
+                self.evict_one(None);
+            }
+        }
         for order in orders {
             match order {
                 Order::Keep(fill, done) => {
-                    bytes += fill_bytes(&fill);
+                    let bytes = fill_bytes(&fill);
                     self.keep(&fill, done);
+                    // Its bytes are in the file now, and no longer here.
+                    drop(fill);
+                    self.directory.queue.release(bytes);
                 }
-                Order::DropSmall(id) => self.record(&Record::SmallGone { id }),
+                Order::DropSmall(id, place) => self.drop_small(id, place),
                 Order::DropPack(pack) => self.drop_pack(&pack),
                 Order::DropLarge(large) => self.drop_large(&large),
                 Order::DropExtent(large, extent) => {
                     self.flush();
                     self.evict_extent(&large, extent);
                 }
+                #[cfg(test)]
+                Order::Panic => panic!("on purpose"),
             }
         }
         self.flush();
-        // What the fills held in memory is free only now.
-        self.directory.queue.release(bytes);
         self.shared.index.sweep();
         if !self.directory.is_down() {
             compact::if_due(self);
+        } else if !self.is_purged {
+            self.purge();
         }
     }
 
-    fn keep(&mut self, fill: &Fill, done: Done) {
+    /// Takes what lies on the directory, which is down, out of the index: it can be kept elsewhere from now on.
+    fn purge(&mut self) {
+        self.is_purged = true;
+        self.open_packs.clear();
+        self.writeback.clear();
+        self.policy = Box::new(Probation::new());
+        purge(&self.shared, &self.directory);
+    }
+
+    /// Says that a small object is gone, unless it was kept anew meanwhile.
+    fn drop_small(&mut self, id: ContentId, place: SmallPlace) {
+        self.flush();
+        if let Some(pack) = self.shared.index.pack(place.pack) {
+            self.shared.index.remove_small(id, place, &pack);
+        }
+        if self.shared.index.small(id).is_none_or(|(pack, _)| pack.directory != self.directory.index) {
+            self.record(&Record::SmallGone { id });
+        }
+    }
+
+    /// The disk did not take what the kernel had taken: nothing of this directory is believed until it is checked.
+    fn writeback_failed(&mut self, failed: &Failed) {
+        match &failed.target {
+            Target::Pack(pack) => self.drop_pack(pack),
+            Target::Large(large) => self.drop_large(large),
+        }
+        self.record(&Record::Boot(BootId::NONE));
+        self.flush();
+        self.directory.take_out(&failed.error);
+    }
+
+    fn keep(&mut self, fill: &Fill, done: Answer) {
         if self.directory.is_down() {
             return self.refuse(done, NotKept::Failed);
+        }
+        if self.log_is_stale {
+            // Nothing could be said of what is written now: it would only take room.
+            return self.refuse(done, NotKept::Full);
         }
         // The same page twice in one batch: the second must find the first readable.
         if !self.batch.pages.insert((fill.id, fill.page)) {
@@ -153,7 +230,7 @@ impl Writer {
         let bytes = page_len(fill.size, fill.page);
         match if is_small(fill.size) { self.keep_small(fill) } else { self.keep_page(fill) } {
             Ok(Some(what)) => self.batch.pending.push(Pending { what, bytes, done }),
-            Ok(None) => call(done, Kept::Yes),
+            Ok(None) => done.call(Kept::Yes),
             Err(reason) => self.refuse(done, reason),
         }
     }
@@ -173,7 +250,8 @@ impl Writer {
         let open = &self.open_packs[at];
         let parts = || std::iter::once(&header[..]).chain(fill.chunks.iter().map(|chunk| &chunk[..]));
         let (file, offset) = (Arc::clone(&open.file), open.len);
-        self.write(&file, parts, offset, None)?;
+        let target = Target::Pack(Arc::clone(&open.pack));
+        self.write(&file, parts, (offset, total), &target, None)?;
         // Evicting for room does not touch an open pack: it stands where it stood.
         let clock = self.directory.clock();
         let open = &mut self.open_packs[at];
@@ -209,18 +287,9 @@ impl Writer {
         });
         let file = file.map_err(|error| self.failed(&error))?;
         let slot = self.shared.index.new_slot();
-        let unit = self.directory.new_unit(UnitKey::Pack(slot), group);
-        self.policy.insert(Arc::clone(&unit), self.directory.full.load(Ordering::Relaxed));
-        let pack = Arc::new(Pack {
-            slot,
-            number: self.next_pack,
-            directory: self.directory.index,
-            group,
-            objects: 0.into(),
-            gone: false.into(),
-            unit,
-            file: FileSlot::holding(file, &self.shared.files),
-        });
+        let file = FileSlot::holding(file, &self.shared.files);
+        let pack = Pack::new(&self.directory, slot, self.next_pack, group, file);
+        self.policy.insert(Arc::clone(&pack.unit), self.directory.full.load(Ordering::Relaxed));
         let file = pack.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
         self.record(&Record::Pack { pack: pack.number, group });
         self.shared.index.insert_pack(Arc::clone(&pack));
@@ -250,11 +319,14 @@ impl Writer {
                 }
             }
         }
-        if !self.make_room(bytes, Some(UnitKey::Extent(fill.id, page.extent().0))) {
+        let protect = known.and_then(|large| large.extent(page.extent())).map(|extent| Arc::clone(&extent.unit));
+        if !self.make_room(bytes, protect.as_ref()) {
             return Err(NotKept::Full);
         }
-        // Making room may have taken the content away.
+        // Making room may have taken the content away, and another directory may have it since.
         let large = match self.shared.index.large(fill.id) {
+            Some(large) if large.size != fill.size => return Err(NotKept::Invalid),
+            Some(large) if large.directory != self.directory.index => return Err(NotKept::Elsewhere),
             Some(large) => large,
             None => self.new_large(fill)?,
         };
@@ -287,13 +359,17 @@ impl Writer {
         let (page, bytes) = (fill.page, page_len(fill.size, fill.page));
         let file = large.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
         let clock = self.directory.clock();
-        let key = UnitKey::Extent(fill.id, page.extent().0);
+        let known = large.extent(page.extent()).map(|extent| Arc::clone(&extent.unit));
         let parts = || fill.chunks.iter().map(|chunk| &chunk[..]);
-        self.write(&file, parts, page.start(), Some(key))?;
+        let target = Target::Large(Arc::clone(large));
+        self.write(&file, parts, (page.start(), bytes), &target, known.as_ref())?;
+        if large.gone.load(Ordering::Acquire) {
+            // Something was evicted for the write, and it was this file.
+            return Err(NotKept::Full);
+        }
         let extent = large.extent(page.extent()).unwrap_or_else(|| {
-            let unit = self.directory.new_unit(key, large.group);
-            self.policy.insert(Arc::clone(&unit), self.directory.full.load(Ordering::Relaxed));
-            let extent = Arc::new(Extent::new(unit, large.size, page.extent()));
+            let extent = Arc::new(Extent::new(&self.directory, large, page.extent()));
+            self.policy.insert(Arc::clone(&extent.unit), self.directory.full.load(Ordering::Relaxed));
             large.extents.write().insert(page.extent().0, Arc::clone(&extent));
             extent
         });
@@ -313,21 +389,31 @@ impl Writer {
     /// Writes bytes; if the file system has no room, once more after something was evicted.
     fn write<'a, I: Iterator<Item = &'a [u8]>>(
         &mut self,
-        file: &OwnedFd,
+        file: &Arc<OwnedFd>,
         parts: impl Fn() -> I,
-        offset: u64,
-        protect: Option<UnitKey>,
+        (offset, len): (u64, u64),
+        target: &Target,
+        protect: Option<&Arc<Unit>>,
     ) -> Result<(), NotKept> {
         let mut outcome = device::write_all_at(file, parts(), offset);
         if outcome.as_ref().is_err_and(device::is_full) && self.evict_one(protect).is_some() {
             outcome = device::write_all_at(file, parts(), offset);
         }
-        outcome.map_err(|error| self.failed(&error))
+        outcome.map_err(|error| self.failed(&error))?;
+        if let Some(space) = &mut self.space {
+            space.written += len;
+        }
+        if let Err(failed) = self.writeback.wrote(target, file, offset, len) {
+            self.writeback_failed(&failed);
+            return Err(NotKept::Failed);
+        }
+        Ok(())
     }
 
     /// What an error means for the fill and for the directory.
     fn failed(&mut self, error: &io::Error) -> NotKept {
         if device::is_full(error) {
+            self.space = None;
             self.directory.rest_without_room(FULL_REST);
             return NotKept::Full;
         }
@@ -353,6 +439,8 @@ impl Writer {
         }
         let written = if self.log.is_gone() {
             Err(io::Error::new(io::ErrorKind::NotFound, "its index log was removed"))
+        } else if self.log_is_stale {
+            Err(io::ErrorKind::StorageFull.into())
         } else {
             self.log.append(&batch.records)
         };
@@ -365,7 +453,9 @@ impl Writer {
             Ok(()) => None,
             Err(error) if device::is_full(error) => {
                 self.log_is_incomplete = true;
-                self.directory.rest_without_room(FULL_REST);
+                if !self.log_is_stale {
+                    self.directory.rest_without_room(FULL_REST);
+                }
                 Some(NotKept::Full)
             }
             Err(_) => Some(NotKept::Failed),
@@ -388,12 +478,12 @@ impl Writer {
         }
         Counters::add(&self.shared.counters.pages_kept, 1);
         Counters::add(&self.shared.counters.bytes_kept, pending.bytes);
-        call(pending.done, Kept::Yes);
+        pending.done.call(Kept::Yes);
     }
 
-    fn refuse(&self, done: Done, reason: NotKept) {
+    fn refuse(&self, done: Answer, reason: NotKept) {
         self.shared.counters.not_kept(reason);
-        call(done, Kept::No(reason));
+        done.call(Kept::No(reason));
     }
 }
 
@@ -432,9 +522,16 @@ fn create(directory: &Directory, mut next_name: impl FnMut() -> io::Result<Strin
     Err(last)
 }
 
-/// Calls `done`. A caller's panic must not take the writer with it.
-fn call(done: Done, kept: Kept) {
-    if catch_unwind(AssertUnwindSafe(|| done(kept))).is_err() {
-        tracing::error!("the callback of a fill panicked");
+/// Takes all that lies on a directory out of the index.
+fn purge(shared: &Shared, directory: &Directory) {
+    for pack in shared.index.packs_of(directory.index) {
+        shared.index.remove_pack(&pack);
+        pack.file.close();
     }
+    for large in shared.index.larges_of(directory.index) {
+        shared.index.remove_large(&large);
+        large.file.close();
+    }
+    directory.used.store(0, Ordering::Relaxed);
+    shared.index.sweep();
 }

@@ -196,3 +196,51 @@ fn a_newer_format_is_refused_and_not_touched() {
     assert!(matches!(refused, Err(forebay_store::StoreError::Newer { version: 9, .. })));
     assert_eq!(fs::read(&path).unwrap(), log);
 }
+
+#[test]
+fn a_copy_of_a_directory_is_checked_before_it_is_believed() {
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (path, copied) = (scratch.path().join("one"), scratch.path().join("two"));
+    make(&path);
+    copy(&path, &copied);
+    let large = files(&copied.join("large")).pop().unwrap();
+    let mut bytes = fs::read(&large).unwrap();
+    bytes[PAGE as usize + 1] ^= 1;
+    fs::write(&large, &bytes).unwrap();
+    let (store, recovery) = open(&options(&[&copied], 1 << 30));
+    assert_eq!((recovery.cut_bytes, recovery.unverified), (0, 1));
+    assert_eq!(read_all(&store), pages() - 1);
+    drop(store);
+    let (_, recovery) = open(&options(&[&path], 1 << 30));
+    assert_eq!(recovery.unverified, 0);
+}
+
+#[test]
+fn a_start_that_was_killed_while_it_cut_a_torn_log_leaves_it_untrusted() {
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = scratch.path().join("store");
+    make(&path);
+    let log_path = path.join("index.log");
+    let log = fs::read(&log_path).unwrap();
+    // A record in the middle is damaged; those behind it are whole.
+    let mut torn = log.clone();
+    torn[32 + 29 + 20] ^= 1;
+    fs::write(&log_path, &torn).unwrap();
+    let (store, recovery) = open(&options(&[&path], 1 << 30));
+    assert!(recovery.cut_bytes > 0 && recovery.unverified <= 1);
+    drop(store);
+    let begun = fs::read(&log_path).unwrap();
+    // The steps of cutting: zeros, the record of the start before them, the cut.
+    let start = 32 + 29;
+    let boot = &begun[start..start + 29];
+    let mut steps = vec![torn.clone()];
+    torn[start + 29..start + 29 + 13].fill(0);
+    steps.push(torn.clone());
+    torn[start..start + 29].copy_from_slice(boot);
+    steps.push(torn);
+    for step in steps {
+        fs::write(&log_path, &step).unwrap();
+        let (_, recovery) = open(&options(&[&path], 1 << 30));
+        assert!(recovery.cut_bytes > 0, "killed here, the log was trusted");
+    }
+}

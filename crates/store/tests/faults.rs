@@ -75,6 +75,69 @@ fn a_full_disk_evicts_or_refuses_and_fails_no_read() {
 }
 
 #[test]
+fn a_full_disk_does_not_keep_a_store_from_opening_in_another_boot() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mount = scratch.path().join("mount");
+    let Some(_tmpfs) = Tmpfs::mount(&mount, 16) else { return };
+    let directory = mount.join("store");
+    let mut options = options(&[&directory], 1 << 30);
+    let (store, _) = open(&options);
+    (0..4).for_each(|number| keep(&store, number, PAGE));
+    drop(store);
+    let log = directory.join("index.log");
+    let other = mount.join("other");
+    std::fs::write(&other, vec![1; 40 << 20]).unwrap_err();
+    options.boot_id = Some(forebay_store::BootId([2; 16]));
+    for _ in 0..2 {
+        let (store, recovery) = open(&options);
+        assert_eq!(recovery.contents, 4);
+        (0..4).for_each(|number| assert!(read(&store, number, PAGE, ByteRange::new(0, PAGE))));
+        assert_eq!(store.stats().directories_down, 0);
+    }
+    // A log that is of no use, and no room for another: nothing is kept until there is.
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let (store, recovery) = open(&options);
+    assert_eq!(recovery.contents, 0);
+    assert_eq!(keep_page(&store, 10, PAGE, PageIndex(0)), Kept::No(NotKept::Full));
+    std::fs::remove_file(&other).unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let kept = keep_page(&store, 10, PAGE, PageIndex(0));
+        if kept == Kept::Yes {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "{kept:?} {:?}", store.stats());
+    }
+    drop(store);
+    let (store, recovery) = open(&options);
+    assert_eq!(recovery.unverified, 0);
+    assert!(read(&store, 10, PAGE, ByteRange::new(0, PAGE)));
+}
+
+#[test]
+fn one_directory_that_cannot_be_read_does_not_keep_the_others_from_opening() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (bad, good) = (scratch.path().join("bad"), scratch.path().join("good"));
+    // A folder where its log should be.
+    std::fs::create_dir_all(bad.join("index.log")).unwrap();
+    let refused = forebay_store::Store::open(&options(&[&bad], 1 << 30)).unwrap_err();
+    assert!(refused.to_string().contains(&bad.display().to_string()), "{refused}");
+    let (store, _) = open(&options(&[&bad, &good], 1 << 30));
+    keep(&store, 1, 100);
+    assert_eq!((store.stats().directories, store.stats().directories_down), (2, 1));
+    let is_down: Vec<_> = store.directories().into_iter().map(|of| (of.path, of.is_down)).collect();
+    assert_eq!(is_down, [(good, false), (bad.clone(), true)]);
+    // What somebody has to put right is refused.
+    std::fs::remove_dir(bad.join("index.log")).unwrap();
+    let file = scratch.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let third = scratch.path().join("third");
+    assert!(forebay_store::Store::open(&options(&[&file, &third], 1 << 30)).is_err());
+}
+
+#[test]
 fn a_removed_directory_is_taken_out_and_the_other_goes_on() {
     let scratch = tempfile::tempdir().unwrap();
     let (one, two) = (scratch.path().join("one"), scratch.path().join("two"));
@@ -134,7 +197,7 @@ fn a_full_queue_refuses_and_takes_again() {
         queued += u32::from(outcome.is_ok());
         outcome.err()
     });
-    assert_eq!((refused, queued), (Some(NotKept::QueueFull), 1));
+    assert_eq!((refused, queued), (Some(NotKept::QueueFull), 2));
     assert!(read(&store, 1, PAGE, ByteRange::new(0, PAGE)), "reads do not wait for the queue");
     release.send(()).unwrap();
     assert_eq!(receive.recv().unwrap(), Kept::Yes);

@@ -167,6 +167,36 @@ fn a_descriptor_and_a_map_keep_their_bytes_when_the_daemon_was_killed() {
     );
 }
 
+#[test]
+fn on_overlayfs_a_map_whose_descriptor_is_closed_keeps_its_bytes() {
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+    let part = |name: &str| {
+        let path = scratch.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (lower, upper, work, merged) = (part("lower"), part("upper"), part("work"), part("merged"));
+    let layers = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let mount = Command::new("mount").args(["-t", "overlay", "overlay", "-o", &layers]).arg(&merged).output();
+    // Without the right to mount the directory is an ordinary one, for which the same holds.
+    let is_mounted = mount.is_ok_and(|mount| mount.status.success());
+    println!("overlayfs: {is_mounted}");
+    let (store, _) = open(&options(&[&merged], 100 << 20));
+    keep(&store, 1, SIZE);
+    let descriptor = store.descriptor(id(1), SIZE).unwrap();
+    let file = std::fs::File::from(descriptor.file.try_clone().unwrap());
+    let map = support_map::Map::new(&file, SIZE as usize);
+    drop((file, descriptor));
+    flood(&store);
+    let is_whole = map.bytes() == content(1, 0, SIZE);
+    drop(store);
+    map.unmap();
+    if is_mounted {
+        let _ = Command::new("umount").arg("-l").arg(&merged).status();
+    }
+    assert!(is_whole, "the map lost its bytes");
+}
+
 /// An mmap of a file.
 mod support_map {
     #![expect(unsafe_code, reason = "mmap")]
@@ -181,6 +211,11 @@ mod support_map {
             // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
             let at = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, file, 0) };
             Self(at.unwrap(), len)
+        }
+
+        pub(super) fn unmap(self) {
+            // SAFETY: the mapping is this one's own, and `self` ends here.
+            unsafe { rustix::mm::munmap(self.0, self.1).unwrap() }
         }
 
         pub(super) fn bytes(&self) -> &[u8] {

@@ -44,6 +44,8 @@ pub(crate) fn mount(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd
             let said = String::from_utf8_lossy(&output.stderr);
             let hint = if said.contains("user_allow_other") {
                 "; allow it by the line `user_allow_other` in /etc/fuse.conf"
+            } else if said.contains("not permitted") {
+                "; mounting needs CAP_SYS_ADMIN here: in a container add that capability and the device /dev/fuse"
             } else {
                 ""
             };

@@ -170,6 +170,9 @@ impl Fetcher {
                     Err(fault) if flight.started < began && is_passing(&fault) && !context.left().is_zero() => {
                         last = Some(fault);
                     }
+                    Err(fault) if fault.kind == FaultKind::TimedOut => {
+                        return Err(Fault::new(fault.kind, format!("{}: {}", content.key, fault.message)));
+                    }
                     Err(fault) => return Err(fault),
                 }
             } else if let Some(bytes) = self.read_store_async(content, part).await {

@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Moment, Policy, Unit, UnitKey};
+use super::{Moment, Policy, Unit};
 
 /// The part of the quota in which new data is tried: 1 / this.
 const PROBATION: u64 = 10;
@@ -33,7 +33,8 @@ const MEASURED: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Probation {
     settled: Vec<Arc<Unit>>,
-    place: HashMap<UnitKey, usize>,
+    /// By the unit's address: it is held here, so no other has the same.
+    place: HashMap<usize, usize>,
     tried: VecDeque<Arc<Unit>>,
     /// The last victim was idle: what takes its place need not be tried.
     displaced_idle: bool,
@@ -53,7 +54,7 @@ impl Probation {
     }
 
     fn settle(&mut self, unit: Arc<Unit>) {
-        self.place.insert(unit.key, self.settled.len());
+        self.place.insert(Arc::as_ptr(&unit).addr(), self.settled.len());
         self.settled.push(unit);
     }
 
@@ -111,13 +112,13 @@ impl Policy for Probation {
         }
     }
 
-    fn remove(&mut self, key: UnitKey) {
-        if let Some(at) = self.place.remove(&key) {
+    fn remove(&mut self, unit: &Arc<Unit>) {
+        if let Some(at) = self.place.remove(&Arc::as_ptr(unit).addr()) {
             self.settled.swap_remove(at);
             if let Some(moved) = self.settled.get(at) {
-                self.place.insert(moved.key, at);
+                self.place.insert(Arc::as_ptr(moved).addr(), at);
             }
-        } else if let Some(at) = self.tried.iter().position(|unit| unit.key == key) {
+        } else if let Some(at) = self.tried.iter().position(|tried| Arc::ptr_eq(tried, unit)) {
             self.tried.remove(at);
         }
     }
@@ -150,13 +151,13 @@ fn next(random: &mut u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Weak;
 
-    use forebay_model::ContentId;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use rand::seq::SliceRandom;
 
-    use super::super::Groups;
+    use super::super::{Groups, Owner};
     use super::*;
 
     /// A cache of `quota` objects of one byte, in units of `per_unit` objects filled in order of arrival.
@@ -168,9 +169,8 @@ mod tests {
         used: u64,
         clock: u64,
         open: Option<Arc<Unit>>,
-        units: HashMap<UnitKey, Vec<u64>>,
+        units: HashMap<*const Unit, Vec<u64>>,
         at: HashMap<u64, Arc<Unit>>,
-        count: u32,
     }
 
     impl Cache {
@@ -185,7 +185,6 @@ mod tests {
                 open: None,
                 units: HashMap::new(),
                 at: HashMap::new(),
-                count: 0,
             }
         }
 
@@ -199,34 +198,30 @@ mod tests {
             let full = self.used >= self.quota;
             while self.used >= self.quota {
                 let now = Moment { clock: self.clock, quota: self.quota };
-                let open = self.open.as_ref().map(|unit| unit.key);
-                let Some(victim) = self.policy.victim(now, &|unit| Some(unit.key) != open) else { return false };
-                self.policy.remove(victim.key);
-                for gone in self.units.remove(&victim.key).unwrap_or_default() {
+                let open = self.open.as_ref().map(Arc::as_ptr);
+                let Some(victim) = self.policy.victim(now, &|unit| Some(std::ptr::from_ref(unit)) != open) else {
+                    return false;
+                };
+                self.policy.remove(&victim);
+                for gone in self.units.remove(&Arc::as_ptr(&victim)).unwrap_or_default() {
                     self.at.remove(&gone);
                     self.used -= 1;
                 }
             }
             let unit = match &self.open {
-                Some(unit) if (self.units[&unit.key].len() as u64) < self.per_unit => Arc::clone(unit),
+                Some(unit) if (self.units[&Arc::as_ptr(unit)].len() as u64) < self.per_unit => Arc::clone(unit),
                 _ => {
-                    self.count += 1;
-                    let key = if self.per_unit == 1 {
-                        UnitKey::Extent(ContentId::from_u128(self.count.into()), 0)
-                    } else {
-                        UnitKey::Pack(self.count)
-                    };
                     // Data sets are far apart, and each is a group.
-                    let unit = Unit::new(key, self.clock, self.groups.get(object / 50_000));
+                    let unit = Unit::new(Owner::Pack(Weak::new()), self.clock, self.groups.get(object / 50_000));
                     self.policy.insert(Arc::clone(&unit), full);
-                    self.units.insert(key, Vec::new());
+                    self.units.insert(Arc::as_ptr(&unit), Vec::new());
                     self.open = Some(Arc::clone(&unit));
                     unit
                 }
             };
             unit.bytes.fetch_add(1, Ordering::Relaxed);
             unit.touch(self.clock);
-            self.units.entry(unit.key).or_default().push(object);
+            self.units.entry(Arc::as_ptr(&unit)).or_default().push(object);
             self.at.insert(object, unit);
             self.used += 1;
             false
