@@ -1,12 +1,13 @@
 //! Reads a content: from the store, from what is arriving, from the origin.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use forebay_catalog::Catalog;
 use forebay_model::{
-    BlockSummer, ByteRange, ByteSize, Content, Fault, FaultKind, PageIndex, is_small, page_len, pages_of,
+    BlockSummer, ByteRange, ByteSize, Content, ContentId, Fault, FaultKind, PageIndex, is_small, page_len, pages_of,
 };
 use forebay_route::Context;
 use forebay_store::{Caching, Fill, Group, Kept, NotKept, ReadOutcome, Residency, Store};
@@ -25,6 +26,11 @@ use crate::source::Source;
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// Times that a page which was there a moment ago, and was evicted, is looked for anew.
 const ATTEMPTS: usize = 4;
+
+/// For how long a read that ran out of time speaks for the next one of its content.
+const ECHO_TIME: Duration = Duration::from_millis(100);
+/// Reads that ran out of time that are remembered.
+const TIME_OUTS_MAX: usize = 64;
 
 /// How bytes are fetched.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +55,7 @@ pub(crate) struct Fetcher {
     flights: Flights,
     budget: Budget,
     read_ahead: Mutex<ReadAhead>,
+    time_outs: Mutex<VecDeque<(ContentId, Instant, Fault)>>,
     settings: FetchSettings,
     runtime: Handle,
     pub(crate) metrics: FetchMetrics,
@@ -77,6 +84,7 @@ impl Fetcher {
             flights: Flights::default(),
             budget: Budget::new(settings.memory),
             read_ahead: Mutex::new(ReadAhead::new(settings.read_ahead_max.0.min(settings.memory.0 / 2))),
+            time_outs: Mutex::default(),
             settings,
             runtime,
             metrics: FetchMetrics::default(),
@@ -140,15 +148,37 @@ impl Fetcher {
         range: ByteRange,
     ) -> Result<Vec<Bytes>, Fault> {
         let began = Instant::now();
+        if let Some(fault) = self.timed_out_just_now(content.id, began) {
+            return Err(fault);
+        }
         let wanted = self.claim(content, pages_of(range), Trust::Store);
         self.start(source, content, wanted, Want::Now);
         self.fetch_ahead(source, content, range);
         let mut chunks = Vec::new();
         for page in pages_of(range) {
             let part = range.intersect(ByteRange::new(page.start(), page.next().start()));
-            chunks.extend(self.piece(context, source, content, page, part, began).await?);
+            let piece = self.piece(context, source, content, page, part, began).await;
+            chunks.extend(piece.inspect_err(|fault| self.remember_time_out(content.id, fault))?);
         }
         Ok(chunks)
+    }
+
+    /// The fault of a read of this content that ran out of time a moment ago. A kernel whose read-ahead fails asks for the
+    /// page alone at once: without this every time-out would be waited for twice.
+    fn timed_out_just_now(&self, content: ContentId, now: Instant) -> Option<Fault> {
+        let time_outs = self.time_outs.lock();
+        let (_, _, fault) = time_outs.iter().rev().find(|(id, at, _)| *id == content && now < *at + ECHO_TIME)?;
+        Some(fault.clone())
+    }
+
+    fn remember_time_out(&self, content: ContentId, fault: &Fault) {
+        if fault.kind == FaultKind::TimedOut {
+            let mut time_outs = self.time_outs.lock();
+            time_outs.push_back((content, Instant::now(), fault.clone()));
+            if time_outs.len() > TIME_OUTS_MAX {
+                time_outs.pop_front();
+            }
+        }
     }
 
     /// The bytes `part` of one page.
