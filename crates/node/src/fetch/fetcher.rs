@@ -164,11 +164,13 @@ impl Fetcher {
     }
 
     /// The fault of a read of this content that ran out of time a moment ago. A kernel whose read-ahead fails asks for the
-    /// page alone at once: without this every time-out would be waited for twice.
+    /// page alone at once: without this every time-out would be waited for twice. Answered once: the next read is an
+    /// attempt of its own.
     fn timed_out_just_now(&self, content: ContentId, now: Instant) -> Option<Fault> {
-        let time_outs = self.time_outs.lock();
-        let (_, _, fault) = time_outs.iter().rev().find(|(id, at, _)| *id == content && now < *at + ECHO_TIME)?;
-        Some(fault.clone())
+        let mut time_outs = self.time_outs.lock();
+        let (_, at, fault) = time_outs.iter().rev().find(|(id, ..)| *id == content).cloned()?;
+        time_outs.retain(|(id, ..)| *id != content);
+        (now < at + ECHO_TIME).then_some(fault)
     }
 
     fn remember_time_out(&self, content: ContentId, fault: &Fault) {
