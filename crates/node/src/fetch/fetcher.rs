@@ -116,7 +116,9 @@ impl Fetcher {
             return true;
         }
         if self.flights.len() == 0 {
-            return false;
+            // The last page on its way may have come in since the store was asked.
+            return self.store.has_page(content.id, PageIndex::of(range.start))
+                && self.read_store(content, range, buffer);
         }
         let mut rest = buffer;
         for page in pages_of(range) {
@@ -152,12 +154,13 @@ impl Fetcher {
             return Err(fault);
         }
         let wanted = self.claim(content, pages_of(range), Trust::Store);
-        self.start(source, content, wanted, Want::Now);
+        self.start(source, content, wanted.clone(), Want::Now);
         self.fetch_ahead(source, content, range);
         let mut chunks = Vec::new();
         for page in pages_of(range) {
             let part = range.intersect(ByteRange::new(page.start(), page.next().start()));
-            let piece = self.piece(context, source, content, page, part, began).await;
+            let mine = wanted.iter().find(|flight| flight.page == page).cloned();
+            let piece = self.piece(context, source, content, part, mine, began).await;
             chunks.extend(piece.inspect_err(|fault| self.remember_time_out(content.id, fault))?);
         }
         Ok(chunks)
@@ -183,19 +186,21 @@ impl Fetcher {
         }
     }
 
-    /// The bytes `part` of one page.
+    /// The bytes `part` of one page. `mine` is the flight that this reader started for it: it is waited for even if it has
+    /// failed and left the table already.
     async fn piece(
         self: &Arc<Self>,
         context: &Context,
         source: &Arc<Source>,
         content: &Content,
-        page: PageIndex,
         part: ByteRange,
+        mut mine: Option<Arc<Flight>>,
         began: Instant,
     ) -> Result<Vec<Bytes>, Fault> {
+        let page = PageIndex::of(part.start);
         let mut last = None;
         for attempt in 0..ATTEMPTS {
-            if let Some(flight) = self.flights.get(content.id, page) {
+            if let Some(flight) = mine.take().or_else(|| self.flights.get(content.id, page)) {
                 match flight.wait(part.start - page.start(), part.end - page.start(), context.deadline).await {
                     Ok(chunks) => return Ok(chunks),
                     // Somebody else's attempt, begun before this reader came, does not speak for this one.
@@ -212,6 +217,7 @@ impl Fetcher {
             }
             let trust = if attempt == 0 { Trust::Store } else { Trust::Nobody };
             let wanted = self.claim(content, std::iter::once(page), trust);
+            mine = wanted.first().cloned();
             self.start(source, content, wanted, Want::Now);
         }
         Err(last.unwrap_or_else(|| {

@@ -25,6 +25,8 @@ pub(crate) struct Flight {
 struct State {
     chunks: Vec<Bytes>,
     have: u64,
+    /// The least that somebody waits for: chunks before it wake nobody.
+    wanted: Option<u64>,
     failed: Option<Fault>,
     memory: Option<Memory>,
 }
@@ -42,13 +44,17 @@ impl Flight {
 
     /// Takes the next bytes; never more than the page has.
     pub(crate) fn push(&self, chunk: Bytes) {
-        {
+        let satisfies = {
             let mut state = self.state.lock();
             state.have += chunk.len() as u64;
             assert!(state.have <= self.len, "a fetch cuts its chunks at the page's end");
             state.chunks.push(chunk);
+            let have = state.have;
+            state.wanted.take_if(|wanted| *wanted <= have).is_some()
+        };
+        if satisfies {
+            self.changed.notify_waiters();
         }
-        self.changed.notify_waiters();
     }
 
     /// Ends it without the bytes. A flight that is whole stays whole.
@@ -83,13 +89,14 @@ impl Flight {
                 // From here on no change is missed, so the state may be looked at.
                 changed.as_mut().enable();
                 {
-                    let state = self.state.lock();
+                    let mut state = self.state.lock();
                     if state.have >= end {
                         return Ok(cut(&state.chunks, start, end));
                     }
                     if let Some(fault) = &state.failed {
                         return Err(fault.clone());
                     }
+                    state.wanted = Some(state.wanted.map_or(end, |wanted| wanted.min(end)));
                 }
                 changed.await;
             }
