@@ -58,6 +58,12 @@ async fn what_was_read_is_here_at_the_next_read_and_after_a_restart() {
     let range = ByteRange::new(0, content.size);
     assert_eq!(w.node.read_now(&context(), &content, range, &mut buffer), ReadNow::Filled);
     assert!(buffer == bytes);
+    // A reader has its bytes before the store does.
+    let until = Instant::now() + Duration::from_secs(5);
+    while !w.node.status(&context()).await.expect("a status").contains("\"pages_on_their_way\":0") {
+        assert!(Instant::now() < until, "the pages that were read do not reach the store");
+        tokio::task::yield_now().await;
+    }
     let (cloud, directory) = (w.cloud.clone(), w.directory.clone());
     w.node.close().expect("a clean end");
     drop(w);
