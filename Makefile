@@ -15,9 +15,9 @@ help: ## Show this list
 setup: ## Install what tests and benches need (Debian packages by name, a virtual environment)
 	@scripts/setup.sh test
 
-build: ## Build everything
+build: ## Build everything, tests too: with other features of the dependencies nothing would be shared
 	$(say)
-	$(CARGO) build --release --workspace --locked
+	$(CARGO) build --release --workspace --bins --tests --locked
 
 lints:
 	$(say)
