@@ -27,6 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from results import shown  # noqa: E402  (beside this file)
 from support import data  # noqa: E402
 from support.forebay import Forebay  # noqa: E402
 from support.process import CACHE, built, program, run  # noqa: E402
@@ -302,18 +303,6 @@ def commit() -> str:
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, timeout=10)
     return done.stdout.strip() + ("-changed" if changed.stdout.strip() else "")
-
-
-def shown(value: float | None, unit: str) -> str:
-    if value is None:
-        return "-"
-    if unit == "bytes/s":
-        return f"{value / 1e9:.2f} GB/s"
-    if unit == "bytes":
-        return f"{value / (1 << 20):.0f} MiB"
-    if unit == "seconds":
-        return f"{value:.2f} s"
-    return f"{value:,.0f} {unit}"
 
 
 def table(rows: list[dict]) -> str:

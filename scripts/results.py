@@ -16,7 +16,7 @@ machine: above 1 is faster than the baseline. The spread is the baseline's lowes
 
 def shown(value, unit: str) -> str:
     if value is None:
-        return ""
+        return "-"
     if unit == "bytes/s":
         return f"{value / 1e9:.2f} GB/s"
     if unit == "bytes":

@@ -80,16 +80,3 @@ pub struct ListedPage {
     /// For how long its holder may use it without asking again.
     pub fresh_for: Duration,
 }
-
-/// One source as `status` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceStatus {
-    /// Path in the namespace.
-    pub path: NsPath,
-    /// The origin's URL, without credentials.
-    pub origin: String,
-    /// Freshness rule.
-    pub freshness: String,
-    /// How the origin proves a version.
-    pub proof: String,
-}
