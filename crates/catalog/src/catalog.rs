@@ -43,6 +43,15 @@ pub enum Held {
     Unknown,
 }
 
+/// What it means that a listing does not have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The name stands for nothing, until the listing is too old: somebody has asked for the listing.
+    Told,
+    /// The origin is to be asked: the listing was made for the names that it has, and nobody has seen it.
+    Open,
+}
+
 /// A listing that may be used.
 #[derive(Debug)]
 pub struct ListingHeld {
@@ -95,6 +104,7 @@ struct Dated {
     at: u64,
     files_until: Instant,
     until: Instant,
+    absence: Absence,
     /// Names that were seen anew after the listing was made, in byte order.
     newer: Mutex<Vec<Newer>>,
 }
@@ -251,7 +261,7 @@ impl Catalog {
     }
 
     /// Takes a whole listing, and returns it for use by whoever waits for it, even where it may not be used longer.
-    pub fn learn_listing(&self, asked: Asked, listing: Listing) -> ListingHeld {
+    pub fn learn_listing(&self, asked: Asked, listing: Listing, absence: Absence) -> ListingHeld {
         let freshness = listing.source().freshness;
         let until = asked.when + freshness.of_listings();
         let files_until = asked.when + freshness.of_files();
@@ -262,7 +272,7 @@ impl Catalog {
         let newer = known.as_ref().map_or_else(Vec::new, |known| {
             known.newer.lock().iter().filter(|newer| newer.at > asked.at).cloned().collect()
         });
-        let dated = Arc::new(Dated { listing, at: asked.at, files_until, until, newer: Mutex::new(newer) });
+        let dated = Arc::new(Dated { listing, at: asked.at, files_until, until, absence, newer: Mutex::new(newer) });
         if known.is_none_or(|known| known.at < asked.at) {
             self.listings.insert(path, dated.clone());
         }
@@ -357,7 +367,7 @@ impl Dated {
         let left = until.checked_duration_since(now).filter(|left| !left.is_zero())?;
         Some(match entry {
             Some(entry) => Held::Found(Found { entry, fresh_for: left }),
-            None if name.len() > forebay_model::NAME_MAX => return None,
+            None if name.len() > forebay_model::NAME_MAX || self.absence == Absence::Open => return None,
             None => Held::Absent(left),
         })
     }
@@ -456,7 +466,7 @@ mod tests {
             for (name, etag) in names {
                 b.push(&format!("d/{name}"), &file(etag)).expect("it fits");
             }
-            self.catalog.learn_listing(asked, b.finish())
+            self.catalog.learn_listing(asked, b.finish(), Absence::Told)
         }
 
         fn learn(&self, at: &str, seen: Observed) -> Held {
@@ -538,7 +548,7 @@ mod tests {
         for name in ["a", "b"] {
             b.push(&format!("d/{name}"), &file("1")).expect("it fits");
         }
-        w.catalog.learn_listing(asked, b.finish());
+        w.catalog.learn_listing(asked, b.finish(), Absence::Told);
         assert_eq!([w.etag("/ml/d/a"), w.etag("/ml/d/b")], ["unknown", "1"]);
     }
 
@@ -566,6 +576,17 @@ mod tests {
         w.learn("/ml/d/a", file("2"));
         w.catalog.learn(&w.source, &path("/ml/d/a"), old, file("1"));
         assert_eq!(w.etag("/ml/d/a"), "2");
+    }
+
+    #[test]
+    fn a_listing_that_nobody_has_seen_tells_no_absence() {
+        let w = world(Freshness::default());
+        let mut b = w.catalog.list(DirectoryKey { source: w.source.clone(), path: path("/ml/d") });
+        b.push("d/a", &file("1")).expect("it fits");
+        w.catalog.learn_listing(w.catalog.begin(), b.finish(), Absence::Open);
+        assert_eq!([w.etag("/ml/d/a"), w.etag("/ml/d/b")], ["1", "unknown"]);
+        w.learn("/ml/d/b", Observed::Absent);
+        assert_eq!(w.etag("/ml/d/b"), "absent");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | `forebay_fuse_requests_total{op}` | requests | what the kernel asked |
 //! | `forebay_fuse_errors_total{errno}` | answers | what it was refused |
 //! | `forebay_fuse_reads_at_hand_total` | reads | answered on the spot, without waiting for anyone |
+//! | `forebay_fuse_first_reads_total` | reads | of those, answered from what was read at the file's lookup |
 //! | `forebay_fuse_waiting` | requests | that wait for the service now |
 //! | `forebay_fuse_nodes` | inodes | that the kernel knows now |
 //! | `forebay_fuse_passthrough_opens_total` | opens | of which the kernel reads the file by itself |
@@ -37,6 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) directory_releases: Counter,
     pub(crate) lists: Counter,
     pub(crate) reads_at_hand: Counter,
+    pub(crate) first_reads: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) nodes: Gauge,
     pub(crate) passthrough_opens: Counter,
@@ -61,6 +63,7 @@ impl Metrics {
             requests,
             errors: Family::default(),
             reads_at_hand: Counter::default(),
+            first_reads: Counter::default(),
             waiting: Gauge::default(),
             nodes: Gauge::default(),
             passthrough_opens: Counter::default(),
@@ -84,6 +87,8 @@ impl Metrics {
         registry.register("requests", "Requests of the kernel", self.requests.clone());
         registry.register("errors", "Requests answered with an errno", self.errors.clone());
         registry.register("reads_at_hand", "Reads answered without waiting", self.reads_at_hand.clone());
+        let first_reads = self.first_reads.clone();
+        registry.register("first_reads", "Reads answered from what was read at the file's lookup", first_reads);
         registry.register("waiting", "Requests that wait for the service", self.waiting.clone());
         registry.register("nodes", "Inodes that the kernel knows", self.nodes.clone());
         registry.register(

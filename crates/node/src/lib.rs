@@ -11,6 +11,7 @@
 mod fetch;
 mod metrics;
 mod namespace;
+mod neighbours;
 mod node;
 mod origin;
 mod resolve;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_catalog::{Catalog, DirectoryKey, Held, ListingHeld, Observed};
+use forebay_catalog::{Absence, Catalog, DirectoryKey, Held, ListingHeld, Observed};
 use forebay_model::{Fault, FaultKind, Found, Freshness, ListedPage, NsPath};
 use forebay_route::Context;
 use tokio::runtime::Handle;
 
 use crate::namespace::{ABOVE_FRESH_FOR, Namespace, Place};
+use crate::neighbours::{Neighbours, Turn};
 use crate::single::Single;
 use crate::source::Source;
 
@@ -22,12 +23,15 @@ pub(crate) struct Resolver {
     /// Keyed with the catalog's epoch too: a question does not join one that was asked before it may be.
     lookups: Single<(NsPath, u64), Held>,
     listings: Single<(NsPath, u64), Arc<ListingHeld>>,
+    neighbours: Neighbours,
+    runtime: Handle,
 }
 
 impl Resolver {
     pub(crate) fn new(namespace: Arc<Namespace>, catalog: Arc<Catalog>, limit: Duration, runtime: &Handle) -> Self {
         let (lookups, listings) = (Single::new(runtime.clone()), Single::new(runtime.clone()));
-        Self { namespace, catalog, limit, lookups, listings }
+        let (neighbours, runtime) = (Neighbours::new(), runtime.clone());
+        Self { namespace, catalog, limit, lookups, listings, neighbours, runtime }
     }
 
     /// What `path` stands for, if that is known.
@@ -52,8 +56,23 @@ impl Resolver {
         }
         let Place::Inside(source) = self.namespace.place(path) else { return Err(not_found(path)) };
         let work = ask_lookup(source.clone(), self.catalog.clone(), path.clone(), Instant::now() + self.limit);
-        let held = self.lookups.ask((path.clone(), self.epoch(source)), context.deadline, path.as_str(), work).await?;
-        tell(held, path)
+        let answer = self.lookups.ask((path.clone(), self.epoch(source)), context.deadline, path.as_str(), work);
+        self.list_behind(source, path);
+        tell(answer.await?, path)
+    }
+
+    /// Lists the directory of `path`, of which another name had to be asked for, if that pays.
+    fn list_behind(&self, source: &Arc<Source>, path: &NsPath) {
+        let Some(directory) = path.parent() else { return };
+        // What may not be held answers no lookup; and one that is there does not have the name.
+        let is_of_no_use =
+            source.facts.freshness == Freshness::Check || self.catalog.listing(&directory, Instant::now()).is_some();
+        if is_of_no_use {
+            return;
+        }
+        if let Some(turn) = self.neighbours.missed(&directory) {
+            self.runtime.spawn(list_behind(source.clone(), self.catalog.clone(), directory, self.limit, turn));
+        }
     }
 
     /// What a question that is under way must have been asked at or after to be joined.
@@ -96,7 +115,8 @@ impl Resolver {
         let (Place::Inside(source) | Place::Root(source)) = self.namespace.place(path) else {
             return Err(not_found(path));
         };
-        let work = ask_listing(source.clone(), self.catalog.clone(), path.clone(), self.limit);
+        let work =
+            ask_listing(source.clone(), self.catalog.clone(), path.clone(), self.limit, (u64::MAX, Absence::Told));
         let listing =
             self.listings.ask((path.clone(), self.epoch(source)), context.deadline, path.as_str(), work).await?;
         Ok(listing.page(after, limit))
@@ -123,12 +143,21 @@ async fn ask_lookup(
     Ok(catalog.learn(&source.facts, &path, asked, seen))
 }
 
-/// Lists the directory `path` at the origin, whole.
+/// Lists the directory `path`, unless it is larger than its turn allows. Nobody waits for it.
+async fn list_behind(source: Arc<Source>, catalog: Arc<Catalog>, path: NsPath, limit: Duration, turn: Turn) {
+    match ask_listing(source, catalog, path.clone(), limit, (turn.names_max, Absence::Open)).await {
+        Ok(_) => turn.listed(),
+        Err(fault) => tracing::debug!(%path, %fault, "not listed for its lookups"),
+    }
+}
+
+/// Lists the directory `path` at the origin, whole. Fails if it has more than `names_max` names.
 async fn ask_listing(
     source: Arc<Source>,
     catalog: Arc<Catalog>,
     path: NsPath,
     limit: Duration,
+    (names_max, absence): (u64, Absence),
 ) -> Result<Arc<ListingHeld>, Fault> {
     let asked = catalog.begin();
     let mut builder = catalog.list(DirectoryKey { source: source.facts.clone(), path: path.clone() });
@@ -138,7 +167,12 @@ async fn ask_listing(
             format!("{path}: the directory has more names than the catalog's memory holds; raise memory.catalog");
         Fault::new(FaultKind::Unavailable, message)
     };
+    let mut names = 0;
     let mut sink = |part: Vec<(String, Observed)>| {
+        names += part.len() as u64;
+        if names > names_max {
+            return Err(Fault::new(FaultKind::Unavailable, format!("{path}: it has more than {names_max} names")));
+        }
         for (key, seen) in part {
             builder.push(&key, &seen).map_err(|_| too_large())?;
         }
@@ -155,7 +189,7 @@ async fn ask_listing(
             not_found(&path)
         });
     }
-    Ok(Arc::new(catalog.learn_listing(asked, builder.finish())))
+    Ok(Arc::new(catalog.learn_listing(asked, builder.finish(), absence)))
 }
 
 fn tell(held: Held, path: &NsPath) -> Result<Found, Fault> {

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::read::Caching;
+
 /// Mode of files: contents are private to the process's user; readers get descriptors.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// `RWF_DONTCACHE` of Linux 6.14: the page cache drops what this call brought into it.
@@ -68,6 +70,11 @@ impl Root {
     /// Opens a file for reading only, as an open file description of its own: one to hand out.
     pub(crate) fn open_to_hand_out(&self, name: &str) -> io::Result<OwnedFd> {
         self.openat(name, OFlags::RDONLY)
+    }
+
+    /// Opens a file for reading past the page cache, by `O_DIRECT`.
+    pub(crate) fn open_direct(&self, name: &str) -> io::Result<OwnedFd> {
+        self.openat(name, OFlags::RDONLY | OFlags::DIRECT)
     }
 
     /// NONBLOCK: a kernel lease on the file, whoever holds it, must fail the open and not hold its thread.
@@ -137,14 +144,14 @@ impl Root {
         Ok(Space { total: fs.f_blocks * fs.f_frsize, available: fs.f_bavail * fs.f_frsize })
     }
 
-    /// Fills `buffer` from `offset`. False: the file ends before that. `drop_cache` asks the kernel not to keep the
-    /// bytes; a file system that cannot is remembered.
-    pub(crate) fn read_at(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64, drop_cache: bool) -> io::Result<bool> {
+    /// Fills `buffer` from `offset`. False: the file ends before that. `Caching::Drop` asks the kernel not to
+    /// keep the bytes; a file system that cannot is remembered.
+    pub(crate) fn read_at(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64, caching: Caching) -> io::Result<bool> {
         let mut done = 0;
         while done < buffer.len() {
             let rest = &mut buffer[done..];
             let at = offset + done as u64;
-            let outcome = if drop_cache && self.dontcache.load(Ordering::Relaxed) {
+            let outcome = if caching == Caching::Drop && self.dontcache.load(Ordering::Relaxed) {
                 match rustix::io::preadv2(file, &mut [IoSliceMut::new(rest)], at, DONTCACHE) {
                     Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
                         self.dontcache.store(false, Ordering::Relaxed);

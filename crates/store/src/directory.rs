@@ -20,6 +20,7 @@ use crate::large::LARGE;
 use crate::lease;
 use crate::options::{BootId, Reserve, share};
 use crate::pack::{self, PACKS};
+use crate::past_cache::PastCache;
 use crate::queue::Queue;
 
 /// The file whose lock keeps two stores apart.
@@ -34,6 +35,7 @@ const READ_ERRORS_HALVE: Duration = Duration::from_secs(60);
 pub(crate) struct Directory {
     pub(crate) index: usize,
     pub(crate) root: Root,
+    pub(crate) past_cache: PastCache,
     /// This start of the machine at this place: a copy of the directory does not prove what the original did.
     pub(crate) boot: BootId,
     /// Whether the kernel's leases can be relied on here, so that holes may be punched.
@@ -107,6 +109,7 @@ impl Directory {
         Ok(Self {
             index,
             root,
+            past_cache: PastCache::new(),
             boot: boot.at(dev, ino),
             may_punch,
             quota,

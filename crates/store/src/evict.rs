@@ -166,7 +166,7 @@ impl Writer {
         self.open_packs.retain(|open| open.pack.slot != pack.slot);
         self.policy.remove(&pack.unit);
         self.directory.sub_used(pack.unit.bytes.load(Ordering::Relaxed));
-        pack.file.close();
+        pack.close();
         self.unlink(&pack::name(pack.number));
         self.record(&Record::PackGone { pack: pack.number });
     }
@@ -184,7 +184,7 @@ impl Writer {
             self.account_gone(extent);
         }
         large.resident.store(0, Ordering::Release);
-        large.file.close();
+        large.close();
         self.unlink(&large.name());
         // The record names the content by its id: another file of it here, made meanwhile, is not gone, and its own record
         // has taken this one's place in the log.
@@ -215,6 +215,7 @@ impl Writer {
             return false;
         }
         let directory = Arc::clone(&self.directory);
+        let _barred = large.bar_direct();
         let Ok(file) = large.open(&directory.root, &self.shared.files) else { return false };
         let Some(_lease) = WriteLease::take(&file) else {
             Counters::add(&self.shared.counters.leases_refused, 1);

@@ -1,8 +1,9 @@
 //! Open files, bounded in number.
 //!
-//! Always true: this process has at most one open file description of each file of the store, beside those that it handed
-//! out. The kernel's write lease depends on it. A slot therefore remembers its file weakly even when the cache has let go
-//! of it, and takes it up again while a reader still holds it.
+//! Always true: this process has at most one open file description of each file of the store in each slot of it, beside
+//! those that it handed out. The kernel's write lease depends on it: of a large content's two slots one is barred while the
+//! lease is asked for. A slot therefore remembers its file weakly even when the cache has let go of it, and takes it up
+//! again while a reader still holds it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,6 +24,17 @@ pub(crate) struct FileSlot {
 struct SlotState {
     strong: Option<Arc<OwnedFd>>,
     weak: Weak<OwnedFd>,
+    barred: bool,
+}
+
+/// Keeps a slot closed for new readers.
+#[derive(Debug)]
+pub(crate) struct Barred<'a>(&'a FileSlot);
+
+impl Drop for Barred<'_> {
+    fn drop(&mut self) {
+        self.0.state.write().barred = false;
+    }
 }
 
 /// Bounds how many slots hold their file open. Evicts by second chance.
@@ -47,14 +59,27 @@ impl FileSlot {
         files: &OpenFiles,
         open: impl FnOnce() -> io::Result<OwnedFd>,
     ) -> io::Result<Arc<OwnedFd>> {
+        // Only a slot that is used by the other call is ever barred.
+        self.get_unless_barred(files, open)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// The file, opened by `open` if this process does not have it open; none while the slot is barred.
+    pub(crate) fn get_unless_barred(
+        self: &Arc<Self>,
+        files: &OpenFiles,
+        open: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> io::Result<Option<Arc<OwnedFd>>> {
         if let Some(file) = &self.state.read().strong {
             self.mark_used();
-            return Ok(Arc::clone(file));
+            return Ok(Some(Arc::clone(file)));
         }
         let file = {
             let mut state = self.state.write();
+            if state.barred {
+                return Ok(None);
+            }
             if let Some(file) = &state.strong {
-                return Ok(Arc::clone(file));
+                return Ok(Some(Arc::clone(file)));
             }
             let file = match state.weak.upgrade() {
                 Some(file) => file,
@@ -64,7 +89,15 @@ impl FileSlot {
             file
         };
         files.admit(self);
-        Ok(file)
+        Ok(Some(file))
+    }
+
+    /// Closes it for new readers; it is closed to the kernel when the last reader has finished.
+    pub(crate) fn bar(&self) -> Barred<'_> {
+        let mut state = self.state.write();
+        state.strong = None;
+        state.barred = true;
+        Barred(self)
     }
 
     /// Lets go of the file; it is closed when the last reader has finished.
@@ -146,5 +179,17 @@ mod tests {
         assert!(slots.iter().filter(|slot| slot.state.read().strong.is_some()).count() <= 2);
         let again = slots[0].get(&files, || panic!("a reader still holds it")).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
+    }
+
+    #[test]
+    fn a_barred_slot_stays_closed() {
+        let files = OpenFiles::new(2);
+        let slot = Arc::new(FileSlot::default());
+        let file = Arc::downgrade(&slot.get(&files, open).unwrap());
+        let barred = slot.bar();
+        assert!(file.upgrade().is_none(), "closed");
+        assert!(slot.get_unless_barred(&files, || panic!("it is barred")).unwrap().is_none());
+        drop(barred);
+        assert!(slot.get_unless_barred(&files, open).unwrap().is_some());
     }
 }

@@ -19,7 +19,7 @@ use parking_lot::RwLock;
 use crate::device::Root;
 use crate::directory::Directory;
 use crate::eviction::{Owner, Unit};
-use crate::files::{FileSlot, OpenFiles};
+use crate::files::{Barred, FileSlot, OpenFiles};
 
 /// The folder of large contents in a directory.
 pub(crate) const LARGE: &str = "large";
@@ -35,8 +35,10 @@ pub(crate) struct Large {
     /// Part of the file's name; a new one with every hole that is punched, so that an index that has forgotten a hole
     /// does not find the file.
     pub(crate) generation: AtomicU64,
-    /// Its descriptor: the only one that this process has of it, beside those handed out.
+    /// Its descriptor: the only one that this process has of it, beside `direct` and those handed out.
     pub(crate) file: Arc<FileSlot>,
+    /// Its descriptor for reading past the page cache: barred while the kernel is asked for a write lease.
+    pub(crate) direct: Arc<FileSlot>,
     /// Held for reading across every read of the file.
     pub(crate) gate: RwLock<()>,
     /// What is resident. An extent that has no page resident or being written is not in it.
@@ -75,6 +77,7 @@ impl Large {
             directory,
             generation: AtomicU64::new(generation),
             file,
+            direct: Arc::default(),
             gate: RwLock::new(()),
             extents: RwLock::new(BTreeMap::new()),
             resident: AtomicU32::new(0),
@@ -91,6 +94,25 @@ impl Large {
     /// Its file.
     pub(crate) fn open(&self, root: &Root, files: &OpenFiles) -> io::Result<Arc<OwnedFd>> {
         self.file.get(files, || root.open_own(&self.name()))
+    }
+
+    /// Its file, for reading past the page cache; none while that must stay closed. The gate is held.
+    pub(crate) fn open_direct(&self, root: &Root, files: &OpenFiles) -> io::Result<Option<Arc<OwnedFd>>> {
+        self.direct.get_unless_barred(files, || root.open_direct(&self.name()))
+    }
+
+    /// Leaves `file` as this process's only description of the file until the guard is dropped. Passes the gate, so that
+    /// nobody still reads by another.
+    pub(crate) fn bar_direct(&self) -> Barred<'_> {
+        let barred = self.direct.bar();
+        drop(self.gate.write());
+        barred
+    }
+
+    /// Lets go of its files.
+    pub(crate) fn close(&self) {
+        self.file.close();
+        self.direct.close();
     }
 
     pub(crate) fn extent(&self, extent: ExtentIndex) -> Option<Arc<Extent>> {

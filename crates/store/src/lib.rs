@@ -56,6 +56,7 @@ mod log;
 mod metrics;
 mod options;
 mod pack;
+mod past_cache;
 mod queue;
 mod read;
 mod record;

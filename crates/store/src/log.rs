@@ -12,6 +12,7 @@ use forebay_model::block_sum;
 
 use crate::device::{self, Root};
 use crate::options::BootId;
+use crate::read::Caching;
 use crate::record::{Decoded, FRAME, MAX_RECORD, Record};
 
 /// The log's name in its directory.
@@ -57,7 +58,7 @@ impl Log {
         };
         let size = rustix::fs::fstat(&file)?.st_size as u64;
         let mut header = [0; HEADER];
-        let whole = root.read_at(&file, &mut header, 0, false)?;
+        let whole = root.read_at(&file, &mut header, 0, Caching::Keep)?;
         match parse_header(&header) {
             Some((VERSION, salt)) if whole => {
                 let len = replay(root, &file, salt, size, each)?;
@@ -211,7 +212,7 @@ fn replay(root: &Root, file: &OwnedFd, salt: u64, size: u64, mut each: impl FnMu
                 }
                 used = 0;
                 window.resize(left.min(WINDOW as u64) as usize, 0);
-                if !root.read_at(file, &mut window, at, false)? {
+                if !root.read_at(file, &mut window, at, Caching::Keep)? {
                     return Ok(at);
                 }
             }

@@ -47,6 +47,8 @@ pub(crate) struct Pack {
     pub(crate) gone: AtomicBool,
     /// Its descriptor.
     pub(crate) file: Arc<FileSlot>,
+    /// Its descriptor for reading past the page cache.
+    direct: Arc<FileSlot>,
 }
 
 impl Pack {
@@ -61,12 +63,24 @@ impl Pack {
             unit: directory.new_unit(Owner::Pack(Weak::clone(pack)), group),
             gone: false.into(),
             file,
+            direct: Arc::default(),
         })
     }
 
     /// Its file.
     pub(crate) fn open(&self, root: &Root, files: &OpenFiles) -> io::Result<Arc<OwnedFd>> {
         self.file.get(files, || root.open_own(&name(self.number)))
+    }
+
+    /// Its file, for reading past the page cache.
+    pub(crate) fn open_direct(&self, root: &Root, files: &OpenFiles) -> io::Result<Option<Arc<OwnedFd>>> {
+        self.direct.get_unless_barred(files, || root.open_direct(&name(self.number)))
+    }
+
+    /// Lets go of its files.
+    pub(crate) fn close(&self) {
+        self.file.close();
+        self.direct.close();
     }
 }
 

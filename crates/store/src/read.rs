@@ -20,6 +20,10 @@ use crate::pack::{self, Pack};
 use crate::queue::Order;
 use crate::shared::Shared;
 
+/// Ranges of large contents from this length on are read past the page cache if asked to. Shorter ones come from readers
+/// whose own read-ahead is small: the kernel's serves them better.
+const DIRECT_MIN: u64 = 256 << 10;
+
 /// How much of a content is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residency {
@@ -190,18 +194,24 @@ impl Shared {
         buffer: &mut [u8],
         caching: Caching,
     ) -> Result<(), Failure> {
-        let root = &self.directories[pack.directory].root;
-        let file = pack.open(root, &self.files).map_err(Failure::of_opening)?;
-        let drop_cache = caching == Caching::Drop;
+        let directory = &self.directories[pack.directory];
+        let file = pack.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
+        let read_at = |buffer: &mut [u8], offset| {
+            let open_direct = || pack.open_direct(&directory.root, &self.files);
+            match caching == Caching::Drop && directory.past_cache.fill(&file, open_direct, buffer, offset)
+                || directory.root.read_at(&file, buffer, offset, caching)?
+            {
+                true => Ok(()),
+                false => Err(Failure::Damaged),
+            }
+        };
         let len = u64::from(place.len());
         if place.is_verified() {
             let offset = u64::from(place.offset) + pack::header_len(len) as u64 + range.start;
-            return if root.read_at(&file, buffer, offset, drop_cache)? { Ok(()) } else { Err(Failure::Damaged) };
+            return read_at(buffer, offset);
         }
         let mut entry = vec![0; pack::entry_len(len) as usize];
-        if !root.read_at(&file, &mut entry, place.offset.into(), drop_cache)? {
-            return Err(Failure::Damaged);
-        }
+        read_at(&mut entry, place.offset.into())?;
         let data = pack::verify_entry(&entry, id, pack.group, len).ok_or(Failure::Damaged)?;
         buffer.copy_from_slice(&data[range.start as usize..range.end as usize]);
         self.index.mark_verified(id, place);
@@ -248,12 +258,18 @@ impl Shared {
         caching: Caching,
     ) -> Result<(), Failure> {
         let directory = &self.directories[large.directory];
-        let drop_cache = caching == Caching::Drop;
         // Until the bytes are in the buffer: a hole is punched only after everybody who saw the bits has left.
         let _gate = large.gate.read();
-        self.prove_pages(large, range, drop_cache)?;
+        self.prove_pages(large, range, caching)?;
         let file = large.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
-        match directory.root.read_at(&file, buffer, range.start, drop_cache).map_err(Failure::from) {
+        let open_direct = || large.open_direct(&directory.root, &self.files);
+        if caching == Caching::Drop
+            && range.len() >= DIRECT_MIN
+            && directory.past_cache.fill(&file, open_direct, buffer, range.start)
+        {
+            return Ok(());
+        }
+        match directory.root.read_at(&file, buffer, range.start, caching).map_err(Failure::from) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(failure) => {
@@ -274,7 +290,7 @@ impl Shared {
 
     /// Checks that all pages of `range` are resident, and verifies those that were not since the machine started. The
     /// gate is held.
-    fn prove_pages(&self, large: &Arc<Large>, range: ByteRange, drop_cache: bool) -> Result<(), Failure> {
+    fn prove_pages(&self, large: &Arc<Large>, range: ByteRange, caching: Caching) -> Result<(), Failure> {
         let clock = self.directories[large.directory].clock();
         let mut extent: Option<(ExtentIndex, Arc<Extent>)> = None;
         for page in pages_of(range) {
@@ -286,7 +302,7 @@ impl Shared {
                 return Err(Failure::Absent);
             }
             if !known.is_verified(page) {
-                self.verify_page(large, &known, page, drop_cache)?;
+                self.verify_page(large, &known, page, caching)?;
             }
             let bytes = range.intersect(ByteRange::at(page.start(), PAGE, large.size)).len();
             known.unit.hit(bytes, clock);
@@ -301,12 +317,12 @@ impl Shared {
         large: &Arc<Large>,
         extent: &Extent,
         page: PageIndex,
-        drop_cache: bool,
+        caching: Caching,
     ) -> Result<(), Failure> {
         let root = &self.directories[large.directory].root;
         let file = large.open(root, &self.files).map_err(Failure::of_opening)?;
         let mut bytes = vec![0; page_len(large.size, page) as usize];
-        let whole = match root.read_at(&file, &mut bytes, page.start(), drop_cache).map_err(Failure::from) {
+        let whole = match root.read_at(&file, &mut bytes, page.start(), caching).map_err(Failure::from) {
             Ok(whole) => whole,
             Err(failure) => {
                 if matches!(failure, Failure::Device(_)) {

@@ -526,11 +526,11 @@ fn create(directory: &Directory, mut next_name: impl FnMut() -> io::Result<Strin
 fn purge(shared: &Shared, directory: &Directory) {
     for pack in shared.index.packs_of(directory.index) {
         shared.index.remove_pack(&pack);
-        pack.file.close();
+        pack.close();
     }
     for large in shared.index.larges_of(directory.index) {
         shared.index.remove_large(&large);
-        large.file.close();
+        large.close();
     }
     directory.used.store(0, Ordering::Relaxed);
     shared.index.sweep();

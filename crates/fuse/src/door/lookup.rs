@@ -1,8 +1,10 @@
 //! Lookup: a name in a directory becomes a node.
 
 use std::str;
+use std::sync::Arc;
 
-use forebay_model::{Entry, Fault, FaultKind, Found, NameProblem, NsPath, check_name};
+use forebay_client::ReadNow;
+use forebay_model::{Entry, Fault, FaultKind, FileEntry, Found, NameProblem, NsPath, check_name};
 
 use super::{Door, principal};
 use crate::attributes::{ATTRIBUTES_FRESH, NAME_FRESH_MAX};
@@ -29,19 +31,36 @@ impl Door {
         }
         let path = directory.path.join(name);
         match self.client.lookup_now(principal(caller), &path) {
-            Some(result) => self.answer_lookup(answer, parent, &path, result),
+            Some(result) => {
+                let file = match &result {
+                    Ok(Found { entry: Entry::File(file), .. }) => Some(file.clone()),
+                    _ => None,
+                };
+                let first_read = |node| file.and_then(|file| self.first_read(caller, node, file));
+                self.answer_lookup(answer, parent, &path, result, first_read);
+            }
             None => {
                 let client = self.client.clone();
                 let asked = path.clone();
                 let work = async move { client.lookup(principal(caller), &asked).await };
-                self.later(answer, work, move |door, answer, result| door.answer_lookup(answer, parent, &path, result));
+                self.later(answer, work, move |door, answer, result| {
+                    door.answer_lookup(answer, parent, &path, result, |_| None::<fn()>);
+                });
             }
         }
     }
 
-    fn answer_lookup(&self, answer: impl AnswerEntry, parent: NodeId, path: &NsPath, result: Result<Found, Fault>) {
+    /// `before` is called before the kernel knows the node; what it gives is done after that.
+    fn answer_lookup<After: FnOnce()>(
+        &self,
+        answer: impl AnswerEntry,
+        parent: NodeId,
+        path: &NsPath,
+        result: Result<Found, Fault>,
+        before: impl FnOnce(NodeId) -> Option<After>,
+    ) {
         match result {
-            Ok(found) => self.answer_found(answer, parent, path, &found),
+            Ok(found) => self.answer_found(answer, parent, path, &found, before),
             Err(fault) if fault.kind == FaultKind::NotFound && !fault.fresh_for.is_zero() => {
                 self.metrics.error(Errno::NO_ENTRY);
                 answer.absent(fault.fresh_for.min(NAME_FRESH_MAX));
@@ -50,16 +69,34 @@ impl Door {
         }
     }
 
-    fn answer_found(&self, answer: impl AnswerEntry, parent: NodeId, path: &NsPath, found: &Found) {
+    fn answer_found<After: FnOnce()>(
+        &self,
+        answer: impl AnswerEntry,
+        parent: NodeId,
+        path: &NsPath,
+        found: &Found,
+        before: impl FnOnce(NodeId) -> Option<After>,
+    ) {
         let name = path.name().unwrap_or_default();
         let Some(node) = self.nodes.remember(parent, path, name, &found.entry) else {
             return self.fail(answer, "lookup", parent, &no_number(path, &found.entry));
         };
+        let after = before(node);
         answer.found(&NamedEntry {
             attributes: self.looks.attributes(node, &found.entry),
             attributes_fresh: ATTRIBUTES_FRESH,
             name_fresh: found.fresh_for.min(NAME_FRESH_MAX),
         });
+        if let Some(after) = after {
+            after();
+        }
+    }
+
+    /// The file's first read, if it is to be done at its lookup.
+    fn first_read(&self, caller: Caller, node: NodeId, file: Arc<FileEntry>) -> Option<impl FnOnce()> {
+        let job = self.first_reads.as_ref()?.looked_up(node, caller.uid, file.content.size)?;
+        let (client, who) = (self.client.clone(), principal(caller));
+        Some(move || job.run(|buffer| client.read_now(who, &file.content, 0, buffer) == ReadNow::Filled))
     }
 }
 

@@ -24,10 +24,12 @@ use crate::session::{
 };
 use complaints::Complaints;
 use directories::Directories;
+use first_reads::FirstReads;
 use opens::Opens;
 
 mod complaints;
 mod directories;
+mod first_reads;
 mod listing;
 mod lookup;
 mod opens;
@@ -52,6 +54,7 @@ pub(crate) struct Inner {
     passthrough: PassthroughState,
     invalidator: Invalidator,
     reads: Arc<Semaphore>,
+    first_reads: Option<Arc<FirstReads>>,
     stopping: watch::Sender<bool>,
     metrics: Arc<Metrics>,
     complaints: Complaints,
@@ -96,6 +99,8 @@ impl Door {
             passthrough: PassthroughState::new(options.kind),
             invalidator,
             reads: Arc::new(Semaphore::new(options.reads_in_flight.max(AT_LEAST))),
+            // Opens of a mount of the other kind are calls of their own.
+            first_reads: (options.kind == Kind::Files).then(|| FirstReads::new(options.threads / 2)),
             stopping: watch::Sender::new(false),
             metrics,
             complaints: Complaints::new(),

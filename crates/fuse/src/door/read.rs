@@ -7,6 +7,7 @@ use forebay_client::ReadNow;
 use forebay_model::{ByteRange, Fault, FaultKind, FileEntry};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::first_reads::Outcome;
 use super::{Door, principal};
 use crate::errno::Errno;
 use crate::nodeid::NodeId;
@@ -30,6 +31,40 @@ impl Door {
         if range.is_empty() {
             return answer.chunks(&[]);
         }
+        let Some(first_reads) = &self.first_reads else { return self.read_range(caller, node, file, range, answer) };
+        let later = |answer| {
+            let (door, file) = (self.clone(), file.clone());
+            Box::new(move |bytes: Option<&[u8]>| match bytes {
+                Some(bytes) => door.answer_first_read(answer, bytes, range),
+                None => door.read_range(caller, node, file, range, answer),
+            }) as _
+        };
+        match first_reads.read(node, caller.uid, range, answer, later) {
+            Outcome::Ready(answer, bytes) => {
+                self.answer_first_read(answer, &bytes, range);
+                first_reads.give_back(node, bytes);
+            }
+            Outcome::Later => {}
+            Outcome::Absent(answer) => self.read_range(caller, node, file, range, answer),
+        }
+    }
+
+    /// Answers with a part of the file's bytes.
+    fn answer_first_read(&self, answer: impl AnswerBytes, bytes: &[u8], range: ByteRange) {
+        self.metrics.reads_at_hand.inc();
+        self.metrics.first_reads.inc();
+        answer.bytes(&bytes[range.start as usize..range.end as usize]);
+    }
+
+    /// Reads `range`, which lies in the file and is not empty.
+    fn read_range(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        file: Arc<FileEntry>,
+        range: ByteRange,
+        answer: impl AnswerBytes,
+    ) {
         let len = (range.end - range.start) as usize;
         let read_now = |buffer: &mut [u8]| {
             let read = self.client.read_now(principal(caller), &file.content, range.start, buffer);

@@ -431,6 +431,10 @@ impl AnswerBytes for fuser::ReplyData {
         })
     }
 
+    fn bytes(self, bytes: &[u8]) {
+        self.data(bytes);
+    }
+
     fn chunks(self, chunks: &[Bytes]) {
         match chunks {
             [] => self.data(&[]),

@@ -98,6 +98,8 @@ pub(crate) trait AnswerAttributes: Answer {
 pub(crate) trait AnswerBytes: Answer {
     /// Lends a buffer of `len` bytes to `fill` and sends it if that filled it; gives the answer back if not.
     fn fill(self, len: usize, fill: impl FnOnce(&mut [u8]) -> ReadNow) -> Result<(), Self>;
+    /// Sends `bytes`.
+    fn bytes(self, bytes: &[u8]);
     /// Sends `chunks` in order.
     fn chunks(self, chunks: &[Bytes]);
 }

@@ -1,14 +1,10 @@
 //! Reads through a node: right bytes, each page once, every wait ends.
 
-#![expect(clippy::expect_used, reason = "a test fails with the sentence of its expect")]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::{OPEN, Setup, context, node, path, pattern, world};
+use crate::common::{OPEN, Setup, context, node, path, pattern, world};
 use forebay_model::{ByteRange, Content, ContentId, Fault, FaultKind, Freshness, PAGE, PageIndex, Principal, pages_of};
 use forebay_node::Listener;
 use forebay_route::{Context, ReadNow, RemoteNode, Service};

@@ -1,0 +1,7 @@
+//! A node over a real store and an origin in memory.
+
+#![expect(clippy::expect_used, reason = "a test fails with the sentence of its expect")]
+
+mod common;
+mod fetch;
+mod lookups;

@@ -1,0 +1,230 @@
+//! Reads whose bytes the kernel's page cache is not to keep, because whoever asks keeps them himself (a mount).
+//!
+//! What is in the page cache already is taken from there: just written pages are. The rest is read from the disk by
+//! `O_DIRECT`: no page is made and thrown away, which costs less, and leaves the pages that the reader is about to fill in
+//! the order in which they are free. (Pages just thrown away are handed out again last first, and a hot file that lies
+//! backwards in memory is read a fifth slower: `docs/decisions/0003-reads-past-the-page-cache.md`.)
+//!
+//! Always true: this is a short cut only. Whatever goes wrong here, the caller reads through the store's own descriptor
+//! and learns there what is the matter.
+#![expect(unsafe_code, reason = "no crate wraps cachestat")]
+
+use std::cell::RefCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::Errno;
+
+/// What `O_DIRECT` wants offsets, lengths and addresses to be multiples of: no disk asks for more.
+const ALIGN: usize = 4096;
+/// Bytes of one read that goes by way of this thread's scratch buffer, which is as large.
+const PIECE: usize = (1 << 20) + 2 * ALIGN;
+/// `cachestat(2)` of Linux 6.5: the same number on every architecture.
+const SYS_CACHESTAT: libc::c_long = 451;
+
+thread_local! {
+    /// For reads whose ends are not aligned. Bounded: one a thread that reads.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a directory's file system and kernel can do of this.
+#[derive(Debug)]
+pub(crate) struct PastCache {
+    works: AtomicBool,
+}
+
+#[repr(C)]
+struct CachestatRange {
+    off: u64,
+    len: u64,
+}
+
+#[repr(C)]
+struct Cachestat {
+    cache: u64,
+    dirty: u64,
+    writeback: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+impl PastCache {
+    pub(crate) fn new() -> Self {
+        Self { works: AtomicBool::new(true) }
+    }
+
+    /// Fills `buffer` from `offset`, from the disk. False: not tried, or not done; the buffer's contents mean nothing then.
+    /// `own` is asked what the page cache has; `open` gives the descriptor with `O_DIRECT`, or none while it must stay
+    /// closed.
+    pub(crate) fn fill(
+        &self,
+        own: &OwnedFd,
+        open: impl FnOnce() -> io::Result<Option<Arc<OwnedFd>>>,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> bool {
+        if !self.works.load(Ordering::Relaxed) {
+            return false;
+        }
+        let attempt = || {
+            if is_cached(own, offset, buffer.len() as u64)? {
+                return Ok(false);
+            }
+            match open()? {
+                Some(file) => read(&file, buffer, offset),
+                None => Ok(false),
+            }
+        };
+        attempt().unwrap_or_else(|error: io::Error| {
+            let unable = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM];
+            if Errno::from_io_error(&error).is_some_and(|errno| unable.contains(&errno)) {
+                self.works.store(false, Ordering::Relaxed);
+            }
+            false
+        })
+    }
+}
+
+/// Whether any page of a range is in the page cache. Dirty ones would have to be written before a direct read, and clean ones
+/// are there for nothing.
+fn is_cached(file: &OwnedFd, offset: u64, len: u64) -> io::Result<bool> {
+    let range = CachestatRange { off: offset, len };
+    let mut answer = MaybeUninit::<Cachestat>::zeroed();
+    // SAFETY: both structures have the kernel's layout and live through the call; the descriptor is open, for `file` owns it.
+    let result = unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const range, answer.as_mut_ptr(), 0) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was zeroed, which is a value of this type.
+    Ok(unsafe { answer.assume_init() }.cache > 0)
+}
+
+/// Fills `buffer` from `offset`. False: the file ends before that.
+fn read(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+    if is_aligned(offset as usize) && is_aligned(buffer.len()) && is_aligned(buffer.as_ptr() as usize) {
+        return Ok(read_up_to(file, buffer, offset)? == buffer.len());
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            let skip = at as usize % ALIGN;
+            let take = (buffer.len() - done).min(PIECE - skip);
+            let len = (skip + take).next_multiple_of(ALIGN);
+            let piece = aligned(scratch, len);
+            if read_up_to(file, piece, at - skip as u64)? < skip + take {
+                return Ok(false);
+            }
+            buffer[done..done + take].copy_from_slice(&piece[skip..skip + take]);
+            done += take;
+        }
+        Ok(true)
+    })
+}
+
+/// Reads until `buffer` is full or the file ends. How much it was.
+fn read_up_to(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        if !is_aligned(done) {
+            // Only the end of the file is not.
+            break;
+        }
+    }
+    Ok(done)
+}
+
+fn is_aligned(number: usize) -> bool {
+    number.is_multiple_of(ALIGN)
+}
+
+/// `len` bytes of `scratch` at an aligned address.
+fn aligned(scratch: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if scratch.len() < len + ALIGN {
+        scratch.resize((len + ALIGN).next_power_of_two(), 0);
+    }
+    let start = scratch.as_ptr().align_offset(ALIGN);
+    &mut scratch[start..start + len]
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use super::*;
+
+    /// A file of `len` bytes that the page cache has nothing of.
+    fn file(len: usize) -> (tempfile::TempDir, Vec<u8>, OwnedFd, Arc<OwnedFd>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let own = File::open(&path).unwrap();
+        own.sync_all().unwrap();
+        let own = OwnedFd::from(own);
+        rustix::fs::fadvise(&own, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        let direct = File::options().read(true).custom_flags(libc::O_DIRECT).open(&path).unwrap();
+        (directory, bytes, own, Arc::new(direct.into()))
+    }
+
+    #[test]
+    fn every_range_has_its_bytes() {
+        let len = 3 * (1 << 20) + 1234;
+        let (_directory, bytes, own, direct) = file(len);
+        let past = PastCache::new();
+        let ranges = [
+            (0, 1),
+            (0, 4096),
+            (4096, 8192),
+            (1, 4096),
+            (4095, 4098),
+            (100, 1 << 20),
+            (8191, (1 << 20) + 8192),
+            (0, len),
+            (17, len),
+            (len - 1, len),
+            (len - 1234, len),
+            (1 << 20, 2 << 20),
+        ];
+        for (start, end) in ranges {
+            let mut buffer = vec![0; end - start];
+            assert!(past.fill(&own, || Ok(Some(direct.clone())), &mut buffer, start as u64), "{start}..{end}");
+            assert!(buffer == bytes[start..end], "{start}..{end}");
+        }
+        let mut past_the_end = vec![0; 10];
+        assert!(!past.fill(&own, || Ok(Some(direct.clone())), &mut past_the_end, len as u64 - 5));
+        assert!(!past.fill(&own, || Ok(Some(direct)), &mut past_the_end, len as u64 + 4096));
+    }
+
+    #[test]
+    fn what_is_cached_is_left_to_the_page_cache() {
+        let (directory, bytes, own, direct) = file(100_000);
+        let past = PastCache::new();
+        assert_eq!(std::fs::read(directory.path().join("f")).unwrap(), bytes);
+        let mut buffer = vec![0; 100_000];
+        assert!(!past.fill(&own, || panic!("not to be opened"), &mut buffer, 0));
+        rustix::fs::fadvise(&own, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert!(!past.fill(&own, || Ok(None), &mut buffer, 0), "barred");
+        assert!(past.fill(&own, || Ok(Some(direct)), &mut buffer, 0));
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_is_asked_once() {
+        let (_directory, _, own, _) = file(10_000);
+        let past = PastCache::new();
+        let mut buffer = vec![0; 10_000];
+        assert!(!past.fill(&own, || Err(Errno::INVAL.into()), &mut buffer, 0));
+        assert!(!past.fill(&own, || panic!("asked again"), &mut buffer, 0));
+    }
+}
