@@ -74,7 +74,7 @@ impl Root {
 
     /// Opens a file for reading past the page cache, by `O_DIRECT`.
     pub(crate) fn open_direct(&self, name: &str) -> io::Result<OwnedFd> {
-        self.openat(name, OFlags::RDONLY | OFlags::DIRECT)
+        self.openat(name, OFlags::RDWR | OFlags::DIRECT)
     }
 
     /// NONBLOCK: a kernel lease on the file, whoever holds it, must fail the open and not hold its thread.

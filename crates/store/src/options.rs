@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use forebay_model::{ByteSize, Capacity};
 
+use crate::read::Caching;
+
 /// One directory of a store.
 #[derive(Clone, Debug)]
 pub struct DirectoryOptions {
@@ -26,6 +28,8 @@ pub struct StoreOptions {
     pub reserve: Reserve,
     /// Files held open at once, without those handed out and, of each directory, some 32 on their way to the disk. The process's limit of descriptors must be above it.
     pub max_open_files: usize,
+    /// What the page cache is to do with what is written. [`Caching::Drop`]: pages of large contents go past it.
+    pub fills: Caching,
     /// Names this start of the machine. None: as the kernel says it.
     pub boot_id: Option<BootId>,
 }
@@ -55,7 +59,14 @@ const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 impl StoreOptions {
     /// `directories` and the defaults.
     pub fn new(directories: Vec<DirectoryOptions>) -> Self {
-        Self { directories, write_queue: WRITE_QUEUE, reserve: RESERVE, max_open_files: MAX_OPEN_FILES, boot_id: None }
+        Self {
+            directories,
+            write_queue: WRITE_QUEUE,
+            reserve: RESERVE,
+            max_open_files: MAX_OPEN_FILES,
+            fills: Caching::Keep,
+            boot_id: None,
+        }
     }
 }
 

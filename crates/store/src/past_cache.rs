@@ -1,12 +1,12 @@
-//! Reads whose bytes the kernel's page cache is not to keep, because whoever asks keeps them himself (a mount).
+//! Reads and writes whose bytes the kernel's page cache is not to keep, because whoever asks keeps them himself (a mount).
 //!
 //! What is in the page cache already is taken from there: just written pages are. The rest is read from the disk by
 //! `O_DIRECT`: no page is made and thrown away, which costs less, and leaves the pages that the reader is about to fill in
 //! the order in which they are free. (Pages just thrown away are handed out again last first, and a hot file that lies
 //! backwards in memory is read a fifth slower: `docs/decisions/0003-reads-past-the-page-cache.md`.)
 //!
-//! Always true: this is a short cut only. Whatever goes wrong here, the caller reads through the store's own descriptor
-//! and learns there what is the matter.
+//! Always true: this is a short cut only. Whatever goes wrong in a read here, the caller reads through the store's own
+//! descriptor and learns there what is the matter; and where it cannot be done at all he is told so, once and for all.
 #![expect(unsafe_code, reason = "no crate wraps cachestat")]
 
 use std::cell::RefCell;
@@ -26,7 +26,7 @@ const PIECE: usize = (1 << 20) + 2 * ALIGN;
 const SYS_CACHESTAT: libc::c_long = 451;
 
 thread_local! {
-    /// For reads whose ends are not aligned. Bounded: one a thread that reads.
+    /// For reads whose ends are not aligned, and for writes. Bounded: one a thread that reads or writes.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -56,6 +56,37 @@ impl PastCache {
         Self { works: AtomicBool::new(true) }
     }
 
+    /// Writes `parts` at `offset`; they are `len` bytes, and both are multiples of a disk's sector. False: not done, for this
+    /// cannot be done here.
+    pub(crate) fn write<'a>(
+        &self,
+        file: &OwnedFd,
+        parts: impl Iterator<Item = &'a [u8]>,
+        len: usize,
+        offset: u64,
+    ) -> io::Result<bool> {
+        if !self.works.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let outcome = SCRATCH.with_borrow_mut(|scratch| {
+            let all = aligned(scratch, len);
+            let mut at = 0;
+            for part in parts {
+                all[at..at + part.len()].copy_from_slice(part);
+                at += part.len();
+            }
+            write_all(file, all, offset)
+        });
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(errno) if is_unable(errno) => {
+                self.works.store(false, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Fills `buffer` from `offset`, from the disk. False: not tried, or not done; the buffer's contents mean nothing then.
     /// `own` is asked what the page cache has; `open` gives the descriptor with `O_DIRECT`, or none while it must stay
     /// closed.
@@ -79,8 +110,7 @@ impl PastCache {
             }
         };
         attempt().unwrap_or_else(|error: io::Error| {
-            let unable = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM];
-            if Errno::from_io_error(&error).is_some_and(|errno| unable.contains(&errno)) {
+            if Errno::from_io_error(&error).is_some_and(is_unable) {
                 self.works.store(false, Ordering::Relaxed);
             }
             false
@@ -123,6 +153,26 @@ fn read(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
         }
         Ok(true)
     })
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(file, bytes, offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an error says that the kernel or the file system has no such thing.
+fn is_unable(errno: Errno) -> bool {
+    [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM].contains(&errno)
 }
 
 /// Reads until `buffer` is full or the file ends. How much it was.

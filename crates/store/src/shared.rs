@@ -11,6 +11,7 @@ use crate::files::OpenFiles;
 use crate::handout::HandedOut;
 use crate::index::Index;
 use crate::metrics::Counters;
+use crate::read::Caching;
 
 /// The store, without its threads.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) files: OpenFiles,
     pub(crate) handed_out: Arc<HandedOut>,
     pub(crate) counters: Counters,
+    pub(crate) fills: Caching,
     /// Directories that failed when the store was opened, and their quotas.
     pub(crate) failed: Vec<(PathBuf, u64)>,
     /// The next generation of a large content's file; above all that were ever used here.

@@ -86,6 +86,7 @@ impl Store {
             files: OpenFiles::new(options.max_open_files),
             handed_out: Arc::new(HandedOut::new(share(capacity, MAX_SHARE))),
             counters: Default::default(),
+            fills: options.fills,
             failed,
             next_generation: next_generation.into(),
             closed: false.into(),

@@ -50,7 +50,15 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
         Capacity::Percent(percent) => Reserve::Percent(percent.min(99)),
     };
     options.max_open_files = limits.open_files;
+    options.fills = caching(settings);
     options
+}
+
+/// Behind a mount of the kind `files` the kernel keeps what was read: once is enough. Otherwise the page cache of the store's
+/// own files is what makes a second read fast.
+fn caching(settings: &Settings) -> Caching {
+    let is_kept = settings.mount.dir.is_some() && settings.mount.kind == MountKind::Files;
+    if is_kept { Caching::Drop } else { Caching::Keep }
 }
 
 /// The catalog's bounds.
@@ -60,15 +68,12 @@ pub(crate) fn catalog(settings: &Settings) -> CatalogOptions {
 
 /// How the node fetches.
 pub(crate) fn fetch(settings: &Settings, limits: Limits) -> FetchSettings {
-    // Behind a mount of the kind `files` the kernel keeps what was read: once is enough. Otherwise the page cache of the
-    // store's own files is what makes a second read fast.
-    let mounted = settings.mount.dir.is_some() && settings.mount.kind == MountKind::Files;
     FetchSettings {
         memory: limits.memory_budget,
         read_ahead_max: settings.read_ahead.max,
         request_max: REQUEST_MAX,
         deadline: settings.origin.deadline,
-        caching: if mounted { Caching::Drop } else { Caching::Keep },
+        caching: caching(settings),
     }
 }
 

@@ -18,18 +18,21 @@ use crate::device;
 use crate::directory::Directory;
 use crate::error::NotKept;
 use crate::evict::{FULL_REST, KnownSpace};
-use crate::eviction::{Policy, Probation, Unit};
-use crate::files::FileSlot;
+use crate::eviction::{Policy, Probation};
 use crate::index::SmallPlace;
-use crate::large::{self, Extent, Large, bit};
+use crate::large::{Extent, Large};
 use crate::log::Log;
 use crate::metrics::Counters;
 use crate::options::BootId;
-use crate::pack::{self, Pack};
+use crate::pack::Pack;
 use crate::queue::{Answer, Fill, Kept, Order, Taken};
 use crate::record::Record;
 use crate::shared::Shared;
 use crate::writeback::{Failed, Target, Writeback};
+
+mod large;
+mod put;
+mod small;
 
 /// Orders taken at once: their records are written together.
 const BATCH: usize = 64;
@@ -235,197 +238,6 @@ impl Writer {
         }
     }
 
-    /// Writes a small object. None: it is here already.
-    fn keep_small(&mut self, fill: &Fill) -> Result<Option<What>, NotKept> {
-        if self.shared.index.small(fill.id).is_some() {
-            return Ok(None);
-        }
-        let len = fill.size;
-        let total = pack::entry_len(len);
-        if !self.make_room(total, None) {
-            return Err(NotKept::Full);
-        }
-        let header = pack::entry_header(fill.id, fill.group.0, len as u32, &fill.sums);
-        let at = self.open_pack(fill.group.0, total)?;
-        let open = &self.open_packs[at];
-        let parts = || std::iter::once(&header[..]).chain(fill.chunks.iter().map(|chunk| &chunk[..]));
-        let (file, offset) = (Arc::clone(&open.file), open.len);
-        let target = Target::Pack(Arc::clone(&open.pack));
-        self.write(&file, parts, (offset, total), &target, None)?;
-        // Evicting for room does not touch an open pack: it stands where it stood.
-        let clock = self.directory.clock();
-        let open = &mut self.open_packs[at];
-        open.len += total;
-        open.pack.unit.bytes.fetch_add(total, Ordering::Relaxed);
-        open.pack.unit.touch(clock);
-        self.directory.add_used(total);
-        let pack = Arc::clone(&open.pack);
-        let (number, offset) = (pack.number, offset as u32);
-        let place = SmallPlace::new(pack.slot, offset, len as u32, true);
-        self.record(&Record::Small { id: fill.id, pack: number, offset, len: len as u32, verified: true });
-        Ok(Some(What::Small(fill.id, place, pack)))
-    }
-
-    /// The place in `open_packs` of a pack of `group` that has room for an entry.
-    fn open_pack(&mut self, group: u64, entry: u64) -> Result<usize, NotKept> {
-        if let Some(at) = self.open_packs.iter().position(|open| open.pack.group == group) {
-            if self.open_packs[at].len + entry <= self.directory.pack_size.max(entry) {
-                // The last is the one written last.
-                let open = self.open_packs.remove(at);
-                self.open_packs.push(open);
-                return Ok(self.open_packs.len() - 1);
-            }
-            self.open_packs.remove(at);
-        }
-        if self.open_packs.len() >= MAX_OPEN_PACKS {
-            self.open_packs.remove(0);
-        }
-        let number = &mut self.next_pack;
-        let file = create(&self.directory, || {
-            *number = number.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
-            Ok(pack::name(*number))
-        });
-        let file = file.map_err(|error| self.failed(&error))?;
-        let slot = self.shared.index.new_slot();
-        let file = FileSlot::holding(file, &self.shared.files);
-        let pack = Pack::new(&self.directory, slot, self.next_pack, group, file);
-        self.policy.insert(Arc::clone(&pack.unit), self.directory.full.load(Ordering::Relaxed));
-        let file = pack.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
-        self.record(&Record::Pack { pack: pack.number, group });
-        self.shared.index.insert_pack(Arc::clone(&pack));
-        self.open_packs.push(OpenPack { pack, file, len: 0 });
-        Ok(self.open_packs.len() - 1)
-    }
-
-    /// Writes a page of a large content. None: it is here already.
-    fn keep_page(&mut self, fill: &Fill) -> Result<Option<What>, NotKept> {
-        let (page, bytes) = (fill.page, page_len(fill.size, fill.page));
-        let known = self.shared.index.large(fill.id);
-        if let Some(large) = &known {
-            if large.size != fill.size {
-                return Err(NotKept::Invalid);
-            }
-            if large.directory != self.directory.index {
-                return Err(NotKept::Elsewhere);
-            }
-            if let Some(extent) = large.extent(page.extent()) {
-                if extent.is_resident(page) {
-                    return Ok(None);
-                }
-                if extent.written.load(Ordering::Relaxed) & bit(page) != 0 {
-                    // Damaged, or its record could not be written: never written again in place.
-                    self.flush();
-                    self.evict_extent(large, page.extent());
-                }
-            }
-        }
-        let protect = known.and_then(|large| large.extent(page.extent())).map(|extent| Arc::clone(&extent.unit));
-        if !self.make_room(bytes, protect.as_ref()) {
-            return Err(NotKept::Full);
-        }
-        // Making room may have taken the content away, and another directory may have it since.
-        let large = match self.shared.index.large(fill.id) {
-            Some(large) if large.size != fill.size => return Err(NotKept::Invalid),
-            Some(large) if large.directory != self.directory.index => return Err(NotKept::Elsewhere),
-            Some(large) => large,
-            None => self.new_large(fill)?,
-        };
-        let outcome = self.write_page(fill, &large);
-        if outcome.is_err() && large.extents.read().is_empty() {
-            self.drop_large(&large);
-        }
-        outcome.map(|extent| Some(What::Page(large, extent, page)))
-    }
-
-    fn new_large(&mut self, fill: &Fill) -> Result<Arc<Large>, NotKept> {
-        let mut generation = 0;
-        let file = create(&self.directory, || {
-            generation = self.shared.next_generation.fetch_add(1, Ordering::Relaxed);
-            Ok(large::name(fill.id, generation))
-        });
-        let file = FileSlot::holding(file.map_err(|error| self.failed(&error))?, &self.shared.files);
-        let what = (fill.id, fill.size, fill.group.0);
-        let large = Arc::new(Large::new(what, self.directory.index, generation, file));
-        if self.shared.index.insert_large(&large).is_err() {
-            // Another directory's writer was first; an unlinked file is found by no index.
-            let _ = self.directory.root.unlink(&large.name());
-            return Err(NotKept::Elsewhere);
-        }
-        self.record(&Record::Large { id: fill.id, size: fill.size, group: fill.group.0, generation });
-        Ok(large)
-    }
-
-    fn write_page(&mut self, fill: &Fill, large: &Arc<Large>) -> Result<Arc<Extent>, NotKept> {
-        let (page, bytes) = (fill.page, page_len(fill.size, fill.page));
-        let file = large.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
-        let clock = self.directory.clock();
-        let known = large.extent(page.extent()).map(|extent| Arc::clone(&extent.unit));
-        let parts = || fill.chunks.iter().map(|chunk| &chunk[..]);
-        let target = Target::Large(Arc::clone(large));
-        self.write(&file, parts, (page.start(), bytes), &target, known.as_ref())?;
-        if large.gone.load(Ordering::Acquire) {
-            // Something was evicted for the write, and it was this file.
-            return Err(NotKept::Full);
-        }
-        let extent = large.extent(page.extent()).unwrap_or_else(|| {
-            let extent = Arc::new(Extent::new(&self.directory, large, page.extent()));
-            self.policy.insert(Arc::clone(&extent.unit), self.directory.full.load(Ordering::Relaxed));
-            large.extents.write().insert(page.extent().0, Arc::clone(&extent));
-            extent
-        });
-        extent.written.fetch_or(bit(page), Ordering::Relaxed);
-        extent.unit.bytes.fetch_add(bytes, Ordering::Relaxed);
-        extent.unit.touch(clock);
-        self.directory.add_used(bytes);
-        for (known, sum) in extent.sums(page).iter().zip(&fill.sums) {
-            known.store(sum.0, Ordering::Relaxed);
-        }
-        let sums = fill.sums.iter().map(|sum| sum.0).collect();
-        let (id, number) = (fill.id, page.extent().0);
-        self.record(&Record::Pages { id, extent: number, resident: bit(page), verified: bit(page), sums });
-        Ok(extent)
-    }
-
-    /// Writes bytes; if the file system has no room, once more after something was evicted.
-    fn write<'a, I: Iterator<Item = &'a [u8]>>(
-        &mut self,
-        file: &Arc<OwnedFd>,
-        parts: impl Fn() -> I,
-        (offset, len): (u64, u64),
-        target: &Target,
-        protect: Option<&Arc<Unit>>,
-    ) -> Result<(), NotKept> {
-        let mut outcome = device::write_all_at(file, parts(), offset);
-        if outcome.as_ref().is_err_and(device::is_full) && self.evict_one(protect).is_some() {
-            outcome = device::write_all_at(file, parts(), offset);
-        }
-        outcome.map_err(|error| self.failed(&error))?;
-        if let Some(space) = &mut self.space {
-            space.written += len;
-        }
-        if let Err(failed) = self.writeback.wrote(target, file, offset, len) {
-            self.writeback_failed(&failed);
-            return Err(NotKept::Failed);
-        }
-        Ok(())
-    }
-
-    /// What an error means for the fill and for the directory.
-    fn failed(&mut self, error: &io::Error) -> NotKept {
-        if device::is_full(error) {
-            self.space = None;
-            self.directory.rest_without_room(FULL_REST);
-            return NotKept::Full;
-        }
-        // A file that is missing alone is found by its readers; out of descriptors passes.
-        let passes = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
-        let missing = error.kind() == io::ErrorKind::NotFound && !self.directory.root.is_gone();
-        if !passes && !missing {
-            self.directory.take_out(error);
-        }
-        NotKept::Failed
-    }
-
     /// Adds a record to the batch.
     pub(crate) fn record(&mut self, record: &Record) {
         self.log.encode(record, &mut self.batch.records);
@@ -500,26 +312,6 @@ pub(crate) fn is_valid(fill: &Fill) -> bool {
         && fill.page.0 < page_count(fill.size)
         && bytes == len
         && fill.sums.len() == block_count(len)
-}
-
-/// A new file, under the first free of the names that `next_name` gives.
-fn create(directory: &Directory, mut next_name: impl FnMut() -> io::Result<String>) -> io::Result<OwnedFd> {
-    let mut last = io::ErrorKind::AlreadyExists.into();
-    for _ in 0..MAX_NAME_TRIES {
-        let name = next_name()?;
-        match directory.root.create(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-                for folder in [folder.split('/').next().unwrap_or(""), folder] {
-                    directory.root.make_directory(folder)?;
-                }
-                return directory.root.create(&name);
-            }
-            outcome => return outcome,
-        }
-    }
-    Err(last)
 }
 
 /// Takes all that lies on a directory out of the index.

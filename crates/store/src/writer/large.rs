@@ -1,0 +1,113 @@
+//! Pages of large contents: each to its place in the content's sparse file.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use forebay_model::{PAGE, page_len};
+
+use super::put::{Place, create};
+use super::{What, Writer};
+use crate::error::NotKept;
+use crate::files::FileSlot;
+use crate::large::{self, Extent, Large, bit};
+use crate::queue::Fill;
+use crate::read::Caching;
+use crate::record::Record;
+use crate::writeback::Target;
+
+impl Writer {
+    /// Writes a page of a large content. None: it is here already.
+    pub(super) fn keep_page(&mut self, fill: &Fill) -> Result<Option<What>, NotKept> {
+        let (page, bytes) = (fill.page, page_len(fill.size, fill.page));
+        let known = self.shared.index.large(fill.id);
+        if let Some(large) = &known {
+            if large.size != fill.size {
+                return Err(NotKept::Invalid);
+            }
+            if large.directory != self.directory.index {
+                return Err(NotKept::Elsewhere);
+            }
+            if let Some(extent) = large.extent(page.extent()) {
+                if extent.is_resident(page) {
+                    return Ok(None);
+                }
+                if extent.written.load(Ordering::Relaxed) & bit(page) != 0 {
+                    // Damaged, or its record could not be written: never written again in place.
+                    self.flush();
+                    self.evict_extent(large, page.extent());
+                }
+            }
+        }
+        let protect = known.and_then(|large| large.extent(page.extent())).map(|extent| Arc::clone(&extent.unit));
+        if !self.make_room(bytes, protect.as_ref()) {
+            return Err(NotKept::Full);
+        }
+        // Making room may have taken the content away, and another directory may have it since.
+        let large = match self.shared.index.large(fill.id) {
+            Some(large) if large.size != fill.size => return Err(NotKept::Invalid),
+            Some(large) if large.directory != self.directory.index => return Err(NotKept::Elsewhere),
+            Some(large) => large,
+            None => self.new_large(fill)?,
+        };
+        let outcome = self.write_page(fill, &large);
+        if outcome.is_err() && large.extents.read().is_empty() {
+            self.drop_large(&large);
+        }
+        outcome.map(|extent| Some(What::Page(large, extent, page)))
+    }
+
+    fn new_large(&mut self, fill: &Fill) -> Result<Arc<Large>, NotKept> {
+        let mut generation = 0;
+        let file = create(&self.directory, || {
+            generation = self.shared.next_generation.fetch_add(1, Ordering::Relaxed);
+            Ok(large::name(fill.id, generation))
+        });
+        let file = FileSlot::holding(file.map_err(|error| self.failed(&error))?, &self.shared.files);
+        let what = (fill.id, fill.size, fill.group.0);
+        let large = Arc::new(Large::new(what, self.directory.index, generation, file));
+        if self.shared.index.insert_large(&large).is_err() {
+            // Another directory's writer was first; an unlinked file is found by no index.
+            let _ = self.directory.root.unlink(&large.name());
+            return Err(NotKept::Elsewhere);
+        }
+        self.record(&Record::Large { id: fill.id, size: fill.size, group: fill.group.0, generation });
+        Ok(large)
+    }
+
+    fn write_page(&mut self, fill: &Fill, large: &Arc<Large>) -> Result<Arc<Extent>, NotKept> {
+        let (page, bytes) = (fill.page, page_len(fill.size, fill.page));
+        let file = large.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
+        let clock = self.directory.clock();
+        let known = large.extent(page.extent()).map(|extent| Arc::clone(&extent.unit));
+        let parts = || fill.chunks.iter().map(|chunk| &chunk[..]);
+        let target = Target::Large(Arc::clone(large));
+        let direct = if self.shared.fills == Caching::Drop && bytes == PAGE {
+            large.open_direct(&self.directory.root, &self.shared.files).ok().flatten()
+        } else {
+            None
+        };
+        let to = Place { file: &file, direct: direct.as_deref(), offset: page.start(), len: bytes };
+        self.write(&to, parts, &target, known.as_ref())?;
+        if large.gone.load(Ordering::Acquire) {
+            // Something was evicted for the write, and it was this file.
+            return Err(NotKept::Full);
+        }
+        let extent = large.extent(page.extent()).unwrap_or_else(|| {
+            let extent = Arc::new(Extent::new(&self.directory, large, page.extent()));
+            self.policy.insert(Arc::clone(&extent.unit), self.directory.full.load(Ordering::Relaxed));
+            large.extents.write().insert(page.extent().0, Arc::clone(&extent));
+            extent
+        });
+        extent.written.fetch_or(bit(page), Ordering::Relaxed);
+        extent.unit.bytes.fetch_add(bytes, Ordering::Relaxed);
+        extent.unit.touch(clock);
+        self.directory.add_used(bytes);
+        for (known, sum) in extent.sums(page).iter().zip(&fill.sums) {
+            known.store(sum.0, Ordering::Relaxed);
+        }
+        let sums = fill.sums.iter().map(|sum| sum.0).collect();
+        let (id, number) = (fill.id, page.extent().0);
+        self.record(&Record::Pages { id, extent: number, resident: bit(page), verified: bit(page), sums });
+        Ok(extent)
+    }
+}
