@@ -1,6 +1,6 @@
 //! What the node is doing, as a document for people and programs. Its fields are described in `docs/admin.md`.
 
-use forebay_store::StoreStats;
+use forebay_store::{DirectoryStats, StoreStats};
 use serde_json::{Value, json};
 
 use crate::node::Node;
@@ -17,6 +17,7 @@ pub(crate) fn document(node: &Node) -> Value {
         "uptime_seconds": node.started.elapsed().as_secs(),
         "sources": node.namespace.sources().iter().map(|s| source(s)).collect::<Vec<_>>(),
         "store": store(&stats),
+        "caches": node.store.directories().iter().map(cache).collect::<Vec<_>>(),
         "reads": {
             "here": metrics.reads_here.get(),
             "waited": metrics.reads_waited.get(),
@@ -50,6 +51,15 @@ fn store(stats: &StoreStats) -> Value {
         "blocks_damaged": stats.blocks_damaged,
         "directories": stats.directories,
         "directories_down": stats.directories_down,
+    })
+}
+
+fn cache(directory: &DirectoryStats) -> Value {
+    json!({
+        "directory": directory.path.display().to_string(),
+        "state": if directory.is_down { "down" } else { "up" },
+        "resident_bytes": directory.bytes_resident,
+        "capacity_bytes": directory.capacity,
     })
 }
 

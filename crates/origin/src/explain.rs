@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Scheme;
 use crate::error::OriginErrorKind;
-use crate::transport::Notes;
+use crate::transport::{Notes, PROXY_CREDENTIALS};
 
 /// A request that failed, judged.
 #[derive(Clone, Debug)]
@@ -37,13 +37,9 @@ impl Failure {
 /// Judges `error` by what the transport noted.
 pub(crate) fn explain(scheme: Scheme, error: &opendal::Error, notes: &Notes) -> Failure {
     if let Some(broken) = &notes.broken {
-        return if broken.is_certificate {
-            Failure::last(
-                OriginErrorKind::Denied,
-                format!("{}; if the authority is private, name its certificates by `ca_file`", broken.cause),
-            )
-        } else {
-            Failure::again(format!("no answer: {}", broken.cause))
+        return match broken.remedy {
+            Some(remedy) => Failure::last(OriginErrorKind::Denied, format!("{}; {remedy}", broken.cause)),
+            None => Failure::again(format!("no answer: {}", broken.cause)),
         };
     }
     match notes.status {
@@ -93,7 +89,7 @@ fn by_status(scheme: Scheme, status: u16, notes: &Notes) -> Failure {
         (404 | 410, _) => Failure::last(OriginErrorKind::NotFound, said),
         (408 | 425 | 429 | 499 | 500 | 502..=504 | 509, _) => transient(said, notes),
         (405 | 501, _) => Failure::last(OriginErrorKind::Unsupported, format!("{said}; the server cannot do this")),
-        (407, _) => denied("the proxy wants credentials: give them in HTTPS_PROXY"),
+        (407, _) => denied(PROXY_CREDENTIALS),
         (401, _) => renewable("give valid credentials"),
         (403, _) if scheme.is_web() => denied("the server does not let this object be read"),
         // S3 answers a HEAD without a body, so nothing says why.

@@ -56,11 +56,15 @@ pub(crate) struct Notes {
     pub(crate) credentials_failed: bool,
 }
 
+/// What to do about a proxy that lets nobody through.
+pub(crate) const PROXY_CREDENTIALS: &str = "the proxy wants credentials: give them in HTTPS_PROXY or HTTP_PROXY";
+
 /// A request that got no answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {
     pub(crate) cause: String,
-    pub(crate) is_certificate: bool,
+    /// What must be set before it can be answered; none if asking again may help.
+    pub(crate) remedy: Option<&'static str>,
 }
 
 /// Runs `call` with `notes` for its answers.
@@ -246,9 +250,16 @@ impl Notes {
 impl Broken {
     fn of(error: &reqwest::Error) -> Self {
         let cause = cause(error);
-        let is_certificate = cause.contains("certificate");
-        let cause = if error.is_timeout() && !is_certificate { "no connection in time".to_owned() } else { cause };
-        Self { cause, is_certificate }
+        // The library tells these two by their words only.
+        let remedy = if cause.contains("certificate") {
+            Some("if the authority is private, name its certificates by `ca_file`")
+        } else if cause.contains("proxy authorization required") {
+            Some(PROXY_CREDENTIALS)
+        } else {
+            None
+        };
+        let cause = if error.is_timeout() && remedy.is_none() { "no connection in time".to_owned() } else { cause };
+        Self { cause, remedy }
     }
 }
 

@@ -4,12 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay_model::{ByteSize, Capacity};
+use forebay_model::ByteSize;
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output::{Output, span_text};
-use crate::settings::CacheSpec;
 
 /// What runs. With `--json` it is the first line, as an object with these fields and `"event":"ready"`, `"version"`, `"pid"`.
 #[derive(Clone, Debug, Serialize)]
@@ -45,17 +44,10 @@ pub(crate) struct ReadyCache {
     pub(crate) directory: PathBuf,
     /// How much of it may be used.
     pub(crate) capacity_bytes: u64,
-    /// How much of it is used; null with several caches, for the store counts them together.
-    pub(crate) resident_bytes: Option<u64>,
-}
-
-/// How much of a cache's file system it may use; 0 where that cannot be told.
-pub(crate) fn capacity_of(cache: &CacheSpec) -> u64 {
-    match cache.capacity {
-        Capacity::Bytes(bytes) => bytes.0,
-        Capacity::Percent(percent) => rustix::fs::statvfs(&cache.directory)
-            .map_or(0, |statistics| statistics.f_blocks.saturating_mul(statistics.f_frsize) / 100 * u64::from(percent)),
-    }
+    /// How much of it is used.
+    pub(crate) resident_bytes: u64,
+    /// Whether it failed at the start.
+    pub(crate) is_down: bool,
 }
 
 /// What the caches held at the start.
@@ -157,10 +149,11 @@ impl Ready {
         }
         text += &line("freshness", format!("{}, proof of version: {}", self.freshness, self.proof));
         for cache in &self.cache {
-            let capacity = ByteSize(cache.capacity_bytes);
-            let used = match cache.resident_bytes {
-                Some(bytes) => format!("{} of {capacity} in use", ByteSize(bytes)),
-                None => capacity.to_string(),
+            let (used, capacity) = (ByteSize(cache.resident_bytes), ByteSize(cache.capacity_bytes));
+            let used = if cache.is_down {
+                "not usable, see the log".to_owned()
+            } else {
+                format!("{used} of {capacity} in use")
             };
             text += &line("cache", format!("{}: {used}", cache.directory.display()));
         }
@@ -211,9 +204,10 @@ mod tests {
         );
         ready.mount = Some("/data".into());
         ready.kind = Some("files");
-        let cache =
-            ReadyCache { directory: "/c".into(), capacity_bytes: 20_000_000_000, resident_bytes: Some(1_860_000_000) };
-        ready.cache.push(cache);
+        for (directory, resident_bytes, is_down) in [("/c", 1_860_000_000, false), ("/d", 0, true)] {
+            let (directory, capacity_bytes) = (directory.into(), 20_000_000_000);
+            ready.cache.push(ReadyCache { directory, capacity_bytes, resident_bytes, is_down });
+        }
         ready.recovered = Recovered { contents: 6900, bytes: 1_860_000_000, millis: 12 };
         ready
     }
@@ -240,9 +234,14 @@ mod tests {
     fn people_read_a_few_lines() {
         let text = ready().text(Style::Plain, Duration::from_millis(412));
         assert!(text.starts_with("forebay "), "{text}");
-        for part in
-            ["ready after 412ms", "/data shows s3://ml/imagenet/", "1.86 GB of 20.0 GB", "6900 contents", "kill "]
-        {
+        for part in [
+            "ready after 412ms",
+            "/data shows s3://ml/imagenet/",
+            "1.86 GB of 20.0 GB",
+            "/d: not usable",
+            "6900 contents",
+            "kill ",
+        ] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         assert!(!text.contains('\u{1b}'));

@@ -17,7 +17,7 @@ use forebay_model::{Freshness, TimestampNs};
 use forebay_node::{Listener, Node, NodeParts, Source, upstream};
 use forebay_origin::{Origin, Proof};
 use forebay_route::Service;
-use forebay_store::{Recovery, Store, StoreOptions};
+use forebay_store::{DirectoryStats, Recovery, Store, StoreOptions};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -90,7 +90,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
     let freshness = record.freshness.to_string();
     let socket = listener.path().to_owned();
     let mut report = Ready::new(path.to_string(), shown.clone(), freshness, proof.as_str().to_owned(), socket);
-    report.cache = caches(settings, &store);
+    report.cache = caches(&store);
     report.recovered = recovered(recovery);
 
     let mount = match &settings.mount.dir {
@@ -208,15 +208,14 @@ fn listen(settings: &Settings, node: &Arc<Node>) -> Result<Listener, Failure> {
     unreachable!("there is always a default socket")
 }
 
-fn caches(settings: &Settings, store: &Store) -> Vec<ReadyCache> {
-    let stats = store.stats();
-    let single = settings.process.cache.len() == 1;
-    let cache = |cache: &crate::settings::CacheSpec| ReadyCache {
-        directory: engines::absolute(&cache.directory),
-        capacity_bytes: if single { stats.capacity } else { super::ready::capacity_of(cache) },
-        resident_bytes: single.then_some(stats.bytes_resident),
+fn caches(store: &Store) -> Vec<ReadyCache> {
+    let cache = |directory: DirectoryStats| ReadyCache {
+        directory: directory.path,
+        capacity_bytes: directory.capacity,
+        resident_bytes: directory.bytes_resident,
+        is_down: directory.is_down,
     };
-    settings.process.cache.iter().map(cache).collect()
+    store.directories().into_iter().map(cache).collect()
 }
 
 fn recovered(recovery: Recovery) -> Recovered {
