@@ -3,6 +3,7 @@
 //! Two caches: entries by path (what was looked up, and what is absent), and listings by directory. The newer observation
 //! of a name wins. Both are bounded by weight; an evicted entry is asked for again.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,6 +71,8 @@ pub struct Catalog {
     clock: AtomicU64,
     /// Counts what was forgotten.
     epoch: AtomicU64,
+    /// Directories whose listings are on their way, and what was seen of their names since the first was asked for.
+    under_way: Arc<Mutex<HashMap<NsPath, UnderWay>>>,
     /// Held while something is learnt or forgotten of a directory, by the directory's hash.
     order: Box<[Mutex<()>]>,
     metrics: Metrics,
@@ -88,6 +91,16 @@ struct Newer {
     name: Arc<str>,
     what: What,
     at: u64,
+}
+
+/// A directory of which listings are on their way.
+#[derive(Debug, Default)]
+struct UnderWay {
+    listings: usize,
+    /// What was seen of its names meanwhile.
+    seen: Vec<Newer>,
+    /// More was seen than is remembered: no listing that is on its way may be held.
+    overflowed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +166,7 @@ impl Catalog {
             listing_max: listings / 4 * 3,
             clock: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            under_way: Arc::default(),
             order: (0..ORDER_LOCKS).map(|_| Mutex::new(())).collect(),
             metrics: Metrics::default(),
         }
@@ -166,6 +180,12 @@ impl Catalog {
     /// A moment before the origin is asked: what comes back is as old as this.
     pub fn begin(&self) -> Asked {
         Asked { at: self.clock.fetch_add(1, Ordering::Relaxed), when: Instant::now() }
+    }
+
+    /// A moment before a listing of `directory` is asked for: what is seen of its names until it is learnt stays above it.
+    pub fn begin_listing(&self, directory: &NsPath) -> AskedListing {
+        self.under_way.lock().entry(directory.clone()).or_default().listings += 1;
+        AskedListing { asked: self.begin(), directory: directory.clone(), under_way: self.under_way.clone() }
     }
 
     /// Changes whenever something is forgotten: a question asked at an older epoch may bring what was forgotten.
@@ -182,6 +202,7 @@ impl Catalog {
     pub fn lookup(&self, path: &NsPath, now: Instant) -> Held {
         let own = self.entries.get(path);
         let listed = path.parent().and_then(|parent| self.listings.get(&parent));
+        let mut is_answered_by_own = true;
         if let Some(dated) = &listed
             && own.as_ref().is_none_or(|own| own.at < dated.at)
         {
@@ -189,7 +210,12 @@ impl Catalog {
                 self.metrics.listing_hits.inc();
                 return held;
             }
-        } else if let Some(own) = &own
+            // One that tells no absence contradicts none.
+            is_answered_by_own =
+                dated.absence == Absence::Open && own.as_ref().is_some_and(|own| own.what == What::Absent);
+        }
+        if is_answered_by_own
+            && let Some(own) = &own
             && own.until > now
         {
             let left = own.until - now;
@@ -207,16 +233,21 @@ impl Catalog {
         Held::Unknown
     }
 
-    /// The listing of the directory `path`, if it may be used.
+    /// Whether a listing of the directory `path` answers lookups of the names that it has.
+    pub fn has_listing(&self, path: &NsPath, now: Instant) -> bool {
+        self.listings.get(path).is_some_and(|listing| listing.until > now)
+    }
+
+    /// The listing of the directory `path`, if it may be shown.
     pub fn listing(&self, path: &NsPath, now: Instant) -> Option<ListingHeld> {
-        let listing = self.listings.get(path)?;
+        let listing = self.listings.get(path).filter(|listing| listing.absence == Absence::Told)?;
         (listing.until > now).then(|| ListingHeld { fresh_for: listing.until - now, listing })
     }
 
     /// The listing of the directory `path` for a reader that is in the middle of it: also one that may not be begun on
     /// any more.
     pub fn listing_to_continue(&self, path: &NsPath, now: Instant) -> Option<ListingHeld> {
-        let listing = self.listings.get(path)?;
+        let listing = self.listings.get(path).filter(|listing| listing.absence == Absence::Told)?;
         let fresh_for = listing.until.saturating_duration_since(now);
         (listing.until + CONTINUE_MAX > now).then_some(ListingHeld { listing, fresh_for })
     }
@@ -261,22 +292,26 @@ impl Catalog {
     }
 
     /// Takes a whole listing, and returns it for use by whoever waits for it, even where it may not be used longer.
-    pub fn learn_listing(&self, asked: Asked, listing: Listing, absence: Absence) -> ListingHeld {
+    pub fn learn_listing(&self, begun: &AskedListing, listing: Listing, absence: Absence) -> ListingHeld {
+        let asked = begun.asked;
         let freshness = listing.source().freshness;
         let until = asked.when + freshness.of_listings();
         let files_until = asked.when + freshness.of_files();
         let path = listing.path().clone();
         let _order = self.order_of(Some(&path)).lock();
+        let now = Instant::now();
         let known = self.listings.get(&path);
-        // What was seen while this listing was on its way stays above it.
-        let newer = known.as_ref().map_or_else(Vec::new, |known| {
-            known.newer.lock().iter().filter(|newer| newer.at > asked.at).cloned().collect()
-        });
+        let (newer, overflowed) = begun.seen_meanwhile();
         let dated = Arc::new(Dated { listing, at: asked.at, files_until, until, absence, newer: Mutex::new(newer) });
-        if known.is_none_or(|known| known.at < asked.at) {
+        let gives_way = |known: Arc<Dated>| {
+            // One that tells more is not replaced while it may be used.
+            let tells_more = known.absence == Absence::Told && absence == Absence::Open && known.until > now;
+            known.at < asked.at && !tells_more
+        };
+        if !overflowed && known.is_none_or(gives_way) {
             self.listings.insert(path, dated.clone());
         }
-        ListingHeld { listing: dated, fresh_for: until.saturating_duration_since(Instant::now()) }
+        ListingHeld { listing: dated, fresh_for: until.saturating_duration_since(now) }
     }
 
     /// The object at `path` is not `content` any more: it is asked for anew at the next lookup, unless something else is
@@ -305,19 +340,54 @@ impl Catalog {
     /// Puts what is newly known of `path` over an older listing of its directory.
     fn overlay(&self, path: &NsPath, at: u64, what: &What) {
         let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return };
+        if let Some(under_way) = self.under_way.lock().get_mut(&parent) {
+            under_way.saw(name, at, what);
+        }
         let Some(dated) = self.listings.get(&parent) else { return };
         let now = Instant::now();
         if dated.at >= at || (dated.until <= now && dated.files_until <= now) || !dated.differs(name, what) {
             return;
         }
-        let mut newer = dated.newer.lock();
-        match newer.binary_search_by(|known| (*known.name).cmp(name)) {
-            Ok(known) => (newer[known].what, newer[known].at) = (what.clone(), at),
-            Err(_) if newer.len() >= NEWER_MAX => {
-                drop(newer);
-                self.listings.remove(&parent);
-            }
-            Err(place) => newer.insert(place, Newer { name: name.into(), what: what.clone(), at }),
+        if !put(&mut dated.newer.lock(), name, at, what) {
+            self.listings.remove(&parent);
+        }
+    }
+}
+
+/// Puts what was seen of `name` into `newer`, which is in byte order. False: there is no room.
+fn put(newer: &mut Vec<Newer>, name: &str, at: u64, what: &What) -> bool {
+    match newer.binary_search_by(|known| (*known.name).cmp(name)) {
+        Ok(known) => (newer[known].what, newer[known].at) = (what.clone(), at),
+        Err(_) if newer.len() >= NEWER_MAX => return false,
+        Err(place) => newer.insert(place, Newer { name: name.into(), what: what.clone(), at }),
+    }
+    true
+}
+
+impl UnderWay {
+    fn saw(&mut self, name: &str, at: u64, what: &What) {
+        self.overflowed |= !put(&mut self.seen, name, at, what);
+    }
+}
+
+impl AskedListing {
+    /// What was seen of the directory's names since, in byte order; and whether that is not all.
+    fn seen_meanwhile(&self) -> (Vec<Newer>, bool) {
+        let under_way = self.under_way.lock();
+        under_way.get(&self.directory).map_or_else(Default::default, |under_way| {
+            let newer = under_way.seen.iter().filter(|newer| newer.at > self.asked.at).cloned().collect();
+            (newer, under_way.overflowed)
+        })
+    }
+}
+
+impl Drop for AskedListing {
+    fn drop(&mut self) {
+        let mut all = self.under_way.lock();
+        let Some(under_way) = all.get_mut(&self.directory) else { return };
+        under_way.listings -= 1;
+        if under_way.listings == 0 {
+            all.remove(&self.directory);
         }
     }
 }
@@ -327,6 +397,14 @@ impl Catalog {
 pub struct Asked {
     at: u64,
     when: Instant,
+}
+
+/// A moment before a listing was asked for. While it lives, what is seen of the directory's names is remembered.
+#[derive(Debug)]
+pub struct AskedListing {
+    asked: Asked,
+    directory: NsPath,
+    under_way: Arc<Mutex<HashMap<NsPath, UnderWay>>>,
 }
 
 impl Dated {
@@ -461,12 +539,12 @@ mod tests {
 
     impl World {
         fn list(&self, names: &[(&str, &str)]) -> ListingHeld {
-            let asked = self.catalog.begin();
+            let asked = self.catalog.begin_listing(&path("/ml/d"));
             let mut b = self.catalog.list(DirectoryKey { source: self.source.clone(), path: path("/ml/d") });
             for (name, etag) in names {
                 b.push(&format!("d/{name}"), &file(etag)).expect("it fits");
             }
-            self.catalog.learn_listing(asked, b.finish(), Absence::Told)
+            self.catalog.learn_listing(&asked, b.finish(), Absence::Told)
         }
 
         fn learn(&self, at: &str, seen: Observed) -> Held {
@@ -542,13 +620,13 @@ mod tests {
     fn what_is_forgotten_while_a_listing_is_on_its_way_stays_forgotten() {
         let w = world(Freshness::Immutable);
         w.list(&[("a", "1"), ("b", "1")]);
-        let asked = w.catalog.begin();
+        let asked = w.catalog.begin_listing(&path("/ml/d"));
         w.forget("/ml/d/a");
         let mut b = w.catalog.list(DirectoryKey { source: w.source.clone(), path: path("/ml/d") });
         for name in ["a", "b"] {
             b.push(&format!("d/{name}"), &file("1")).expect("it fits");
         }
-        w.catalog.learn_listing(asked, b.finish(), Absence::Told);
+        w.catalog.learn_listing(&asked, b.finish(), Absence::Told);
         assert_eq!([w.etag("/ml/d/a"), w.etag("/ml/d/b")], ["unknown", "1"]);
     }
 
@@ -583,10 +661,43 @@ mod tests {
         let w = world(Freshness::default());
         let mut b = w.catalog.list(DirectoryKey { source: w.source.clone(), path: path("/ml/d") });
         b.push("d/a", &file("1")).expect("it fits");
-        w.catalog.learn_listing(w.catalog.begin(), b.finish(), Absence::Open);
+        w.catalog.learn_listing(&w.catalog.begin_listing(&path("/ml/d")), b.finish(), Absence::Open);
         assert_eq!([w.etag("/ml/d/a"), w.etag("/ml/d/b")], ["1", "unknown"]);
         w.learn("/ml/d/b", Observed::Absent);
         assert_eq!(w.etag("/ml/d/b"), "absent");
+    }
+
+    #[test]
+    fn what_is_seen_while_the_first_listing_is_on_its_way_stays_above_it() {
+        let w = world(Freshness::default());
+        let asked = w.catalog.begin_listing(&path("/ml/d"));
+        w.learn("/ml/d/a", file("2"));
+        w.learn("/ml/d/new", file("1"));
+        let mut b = w.catalog.list(DirectoryKey { source: w.source.clone(), path: path("/ml/d") });
+        b.push("d/a", &file("1")).expect("it fits");
+        let held = w.catalog.learn_listing(&asked, b.finish(), Absence::Told);
+        let names: Vec<_> = held.page("", 10).entries.iter().map(|e| e.name.to_string()).collect();
+        assert_eq!(names, ["a", "new"]);
+        assert_eq!(w.listed(), ["a:2", "new:1"]);
+        drop(asked);
+        assert!(w.catalog.under_way.lock().is_empty());
+    }
+
+    #[test]
+    fn a_listing_that_nobody_has_seen_neither_shows_nor_hides_one_that_was() {
+        let w = world(Freshness::default());
+        let open = |names: &[&str]| {
+            let asked = w.catalog.begin_listing(&path("/ml/d"));
+            let mut b = w.catalog.list(DirectoryKey { source: w.source.clone(), path: path("/ml/d") });
+            names.iter().for_each(|name| b.push(&format!("d/{name}"), &file("1")).expect("it fits"));
+            w.catalog.learn_listing(&asked, b.finish(), Absence::Open);
+        };
+        open(&["a"]);
+        assert!(w.catalog.listing(&path("/ml/d"), Instant::now()).is_none(), "not to be shown");
+        assert!(w.catalog.has_listing(&path("/ml/d"), Instant::now()));
+        w.list(&[("a", "1")]);
+        open(&["a", "b"]);
+        assert_eq!([w.etag("/ml/d/a"), w.etag("/ml/d/b")], ["1", "absent"]);
     }
 
     #[test]

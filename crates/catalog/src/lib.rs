@@ -13,6 +13,6 @@ mod directory;
 mod listing;
 mod metrics;
 
-pub use catalog::{Absence, Asked, Catalog, CatalogOptions, Held, ListingHeld};
+pub use catalog::{Absence, Asked, AskedListing, Catalog, CatalogOptions, Held, ListingHeld};
 pub use directory::{DirectoryKey, Observed, ObservedFile, SourceFacts};
 pub use listing::{Listing, ListingBuilder, ListingTooLarge};

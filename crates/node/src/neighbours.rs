@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Lookups in a directory that its listing did not answer, before it is listed.
 const MISSES_MIN: u64 = 8;
-/// Names that a listing may bring for each of those lookups, before it is given up: four pages of S3.
-const NAMES_PER_MISS: u64 = 4_000;
+/// Requests that a listing may cost for each of those lookups, before it is given up.
+const REQUESTS_PER_MISS: u64 = 4;
 /// After one was given up, so many times the lookups earn the next.
 const AGAIN: u64 = 4;
 /// Directories remembered. Beyond it all are forgotten, which costs each a few lookups.
@@ -51,8 +51,8 @@ impl Neighbours {
         Self { directories: Arc::default(), places: Arc::new(Semaphore::new(LISTINGS_MAX)) }
     }
 
-    /// A name of `directory` had to be asked of the origin.
-    pub(crate) fn missed(&self, directory: &NsPath) -> Option<Turn> {
+    /// A name of `directory` had to be asked of the origin, whose listings bring so many names a request.
+    pub(crate) fn missed(&self, directory: &NsPath, names_per_request: u64) -> Option<Turn> {
         let mut directories = self.directories.lock();
         if directories.len() >= DIRECTORIES_MAX && !directories.contains_key(directory) {
             directories.clear();
@@ -65,7 +65,7 @@ impl Neighbours {
         let place = self.places.clone().try_acquire_owned().ok()?;
         // Whatever comes of it, and while it goes on, the next is not due before that.
         misses.due = misses.seen.saturating_mul(AGAIN);
-        let names_max = misses.seen.saturating_mul(NAMES_PER_MISS);
+        let names_max = misses.seen.saturating_mul(REQUESTS_PER_MISS).saturating_mul(names_per_request);
         Some(Turn { names_max, path: directory.clone(), directories: self.directories.clone(), _place: place })
     }
 }
@@ -91,22 +91,22 @@ mod tests {
         let (neighbours, directory) = (Neighbours::new(), path("/s/d"));
         let mut names = 0;
         for lookups in 1..10_000 {
-            if let Some(turn) = neighbours.missed(&directory) {
+            if let Some(turn) = neighbours.missed(&directory, 1000) {
                 names += turn.names_max;
             }
-            assert!(names <= 2 * NAMES_PER_MISS * lookups, "{names} names for {lookups} lookups");
+            assert!(names <= 2 * REQUESTS_PER_MISS * 1000 * lookups, "{names} names for {lookups} lookups");
         }
-        assert!(names > NAMES_PER_MISS * 2_000);
+        assert!(names > REQUESTS_PER_MISS * 1000 * 2_000);
     }
 
     #[test]
     fn a_listed_directory_begins_anew_and_others_wait_their_turn() {
         let neighbours = Neighbours::new();
-        let due = |directory: &str| (0..MISSES_MIN).filter_map(|_| neighbours.missed(&path(directory))).last();
+        let due = |directory: &str| (0..MISSES_MIN).find_map(|_| neighbours.missed(&path(directory), 1000));
         let (one, two) = (due("/s/1").unwrap(), due("/s/2").unwrap());
         assert!(due("/s/3").is_none(), "two are under way");
         one.listed();
-        assert!(neighbours.missed(&path("/s/3")).is_some(), "still due");
+        assert!(neighbours.missed(&path("/s/3"), 1000).is_some(), "still due");
         assert!(due("/s/1").is_some());
         drop(two);
         assert!(due("/s/2").is_none(), "it was given up");
@@ -116,7 +116,7 @@ mod tests {
     fn a_sea_of_directories_is_not_remembered() {
         let neighbours = Neighbours::new();
         for i in 0..3 * DIRECTORIES_MAX {
-            assert!(neighbours.missed(&path(&format!("/s/{i}"))).is_none());
+            assert!(neighbours.missed(&path(&format!("/s/{i}")), 1000).is_none());
         }
         assert!(neighbours.directories.lock().len() <= DIRECTORIES_MAX);
     }

@@ -44,6 +44,10 @@ impl Upstream for Origin {
         Origin::has_prefix(self, prefix, deadline).await.map_err(fault)
     }
 
+    fn names_per_request(&self) -> u64 {
+        Origin::names_per_request(self)
+    }
+
     async fn list(
         &self,
         prefix: &str,

@@ -23,15 +23,13 @@ pub(crate) struct Resolver {
     /// Keyed with the catalog's epoch too: a question does not join one that was asked before it may be.
     lookups: Single<(NsPath, u64), Held>,
     listings: Single<(NsPath, u64), Arc<ListingHeld>>,
-    neighbours: Neighbours,
-    runtime: Handle,
+    neighbours: Arc<Neighbours>,
 }
 
 impl Resolver {
     pub(crate) fn new(namespace: Arc<Namespace>, catalog: Arc<Catalog>, limit: Duration, runtime: &Handle) -> Self {
         let (lookups, listings) = (Single::new(runtime.clone()), Single::new(runtime.clone()));
-        let (neighbours, runtime) = (Neighbours::new(), runtime.clone());
-        Self { namespace, catalog, limit, lookups, listings, neighbours, runtime }
+        Self { namespace, catalog, limit, lookups, listings, neighbours: Arc::new(Neighbours::new()) }
     }
 
     /// What `path` stands for, if that is known.
@@ -55,24 +53,15 @@ impl Resolver {
             return known;
         }
         let Place::Inside(source) = self.namespace.place(path) else { return Err(not_found(path)) };
-        let work = ask_lookup(source.clone(), self.catalog.clone(), path.clone(), Instant::now() + self.limit);
-        let answer = self.lookups.ask((path.clone(), self.epoch(source)), context.deadline, path.as_str(), work);
-        self.list_behind(source, path);
-        tell(answer.await?, path)
-    }
-
-    /// Lists the directory of `path`, of which another name had to be asked for, if that pays.
-    fn list_behind(&self, source: &Arc<Source>, path: &NsPath) {
-        let Some(directory) = path.parent() else { return };
-        // What may not be held answers no lookup; and one that is there does not have the name.
-        let is_of_no_use =
-            source.facts.freshness == Freshness::Check || self.catalog.listing(&directory, Instant::now()).is_some();
-        if is_of_no_use {
-            return;
-        }
-        if let Some(turn) = self.neighbours.missed(&directory) {
-            self.runtime.spawn(list_behind(source.clone(), self.catalog.clone(), directory, self.limit, turn));
-        }
+        let (source, catalog, limit) = (source.clone(), self.catalog.clone(), self.limit);
+        let (asked, neighbours) = (path.clone(), self.neighbours.clone());
+        let key = (path.clone(), self.epoch(&source));
+        // Only the question that is asked counts, not those that join it.
+        let work = async move {
+            list_neighbours(&neighbours, &source, &catalog, &asked, limit);
+            ask_lookup(source, catalog, asked, Instant::now() + limit).await
+        };
+        tell(self.lookups.ask(key, context.deadline, path.as_str(), work).await?, path)
     }
 
     /// What a question that is under way must have been asked at or after to be joined.
@@ -143,10 +132,30 @@ async fn ask_lookup(
     Ok(catalog.learn(&source.facts, &path, asked, seen))
 }
 
+/// Lists the directory of `path`, of which another name has to be asked for, if that pays.
+fn list_neighbours(
+    neighbours: &Neighbours,
+    source: &Arc<Source>,
+    catalog: &Arc<Catalog>,
+    path: &NsPath,
+    limit: Duration,
+) {
+    let Some(directory) = path.parent() else { return };
+    // What may not be held answers no lookup; and one that is there does not have the name.
+    let is_of_no_use = source.facts.freshness == Freshness::Check || catalog.has_listing(&directory, Instant::now());
+    if is_of_no_use {
+        return;
+    }
+    if let Some(turn) = neighbours.missed(&directory, source.upstream.names_per_request()) {
+        tokio::spawn(list_behind(source.clone(), catalog.clone(), directory, limit, turn));
+    }
+}
+
 /// Lists the directory `path`, unless it is larger than its turn allows. Nobody waits for it.
 async fn list_behind(source: Arc<Source>, catalog: Arc<Catalog>, path: NsPath, limit: Duration, turn: Turn) {
     match ask_listing(source, catalog, path.clone(), limit, (turn.names_max, Absence::Open)).await {
-        Ok(_) => turn.listed(),
+        Ok(listing) if listing.fresh_for > Duration::ZERO => turn.listed(),
+        Ok(_) => {}
         Err(fault) => tracing::debug!(%path, %fault, "not listed for its lookups"),
     }
 }
@@ -159,7 +168,7 @@ async fn ask_listing(
     limit: Duration,
     (names_max, absence): (u64, Absence),
 ) -> Result<Arc<ListingHeld>, Fault> {
-    let asked = catalog.begin();
+    let asked = catalog.begin_listing(&path);
     let mut builder = catalog.list(DirectoryKey { source: source.facts.clone(), path: path.clone() });
     let prefix = builder.prefix().to_owned();
     let too_large = || {
@@ -189,7 +198,7 @@ async fn ask_listing(
             not_found(&path)
         });
     }
-    Ok(Arc::new(catalog.learn_listing(asked, builder.finish(), absence)))
+    Ok(Arc::new(catalog.learn_listing(&asked, builder.finish(), absence)))
 }
 
 fn tell(held: Held, path: &NsPath) -> Result<Found, Fault> {

@@ -26,6 +26,9 @@ pub trait Upstream: Send + Sync + 'static {
         sink: &mut (dyn FnMut(Vec<Observation>) -> Result<(), Fault> + Send),
     ) -> Result<(), Fault>;
 
+    /// Names that a listing brings for the price of a request. Where a listing asks for each name by itself, about one.
+    fn names_per_request(&self) -> u64;
+
     /// The bytes of `range` of that version of `key`, proved.
     async fn read(
         &self,

@@ -138,6 +138,17 @@ impl Origin {
         })
     }
 
+    /// Names that a listing brings for the price of one request, about.
+    pub fn names_per_request(&self) -> u64 {
+        match &self.engine {
+            Engine::Store(_) => 1_000,
+            // Each name is looked at by itself, which is cheaper than a lookup.
+            Engine::Files(_) => 16,
+            // Each name may be asked for, where the manifest tells no more than names.
+            Engine::Web(..) => 1,
+        }
+    }
+
     /// One level of names below `prefix`, which is empty or ends in `/`. The object that stands for the prefix itself is
     /// left out. A prefix that does not exist has no names.
     pub fn list(&self, prefix: &str) -> Listing {

@@ -20,13 +20,13 @@ use rustix::io::Errno;
 
 /// What `O_DIRECT` wants offsets, lengths and addresses to be multiples of: no disk asks for more.
 const ALIGN: usize = 4096;
-/// Bytes of one read that goes by way of this thread's scratch buffer, which is as large.
-const PIECE: usize = (1 << 20) + 2 * ALIGN;
+/// Bytes of one read that goes by way of this thread's scratch buffer.
+const PIECE: usize = 256 << 10;
 /// `cachestat(2)` of Linux 6.5: the same number on every architecture.
 const SYS_CACHESTAT: libc::c_long = 451;
 
 thread_local! {
-    /// For reads whose ends are not aligned, and for writes. Bounded: one a thread that reads or writes.
+    /// For reads whose ends are not aligned: [`PIECE`] in a thread that reads; and for writes: a page in a writer's thread.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -34,6 +34,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct PastCache {
     works: AtomicBool,
+    /// Off for a file system that takes such writes and puts them into the page cache all the same.
+    writes: AtomicBool,
 }
 
 #[repr(C)]
@@ -53,19 +55,19 @@ struct Cachestat {
 
 impl PastCache {
     pub(crate) fn new() -> Self {
-        Self { works: AtomicBool::new(true) }
+        Self { works: AtomicBool::new(true), writes: AtomicBool::new(true) }
     }
 
-    /// Writes `parts` at `offset`; they are `len` bytes, and both are multiples of a disk's sector. False: not done, for this
-    /// cannot be done here.
+    /// Writes `parts` at `offset`; they are `len` bytes, and both are multiples of a disk's sector. False: they have not
+    /// reached the disk, for this cannot be done here; `own` is asked whether they are in the page cache instead.
     pub(crate) fn write<'a>(
         &self,
-        file: &OwnedFd,
+        (own, direct): (&OwnedFd, &OwnedFd),
         parts: impl Iterator<Item = &'a [u8]>,
         len: usize,
         offset: u64,
     ) -> io::Result<bool> {
-        if !self.works.load(Ordering::Relaxed) {
+        if !self.works.load(Ordering::Relaxed) || !self.writes.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let outcome = SCRATCH.with_borrow_mut(|scratch| {
@@ -75,10 +77,16 @@ impl PastCache {
                 all[at..at + part.len()].copy_from_slice(part);
                 at += part.len();
             }
-            write_all(file, all, offset)
+            write_all(direct, all, offset)
         });
         match outcome {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                let is_there = cached_pages(own, offset, len as u64).is_ok_and(|pages| pages == (len / ALIGN) as u64);
+                if is_there {
+                    self.writes.store(false, Ordering::Relaxed);
+                }
+                Ok(!is_there)
+            }
             Err(errno) if is_unable(errno) => {
                 self.works.store(false, Ordering::Relaxed);
                 Ok(false)
@@ -101,7 +109,7 @@ impl PastCache {
             return false;
         }
         let attempt = || {
-            if is_cached(own, offset, buffer.len() as u64)? {
+            if cached_pages(own, offset, buffer.len() as u64)? > 0 {
                 return Ok(false);
             }
             match open()? {
@@ -118,9 +126,9 @@ impl PastCache {
     }
 }
 
-/// Whether any page of a range is in the page cache. Dirty ones would have to be written before a direct read, and clean ones
+/// How many pages of a range are in the page cache. Dirty ones would have to be written before a direct read, and clean ones
 /// are there for nothing.
-fn is_cached(file: &OwnedFd, offset: u64, len: u64) -> io::Result<bool> {
+fn cached_pages(file: &OwnedFd, offset: u64, len: u64) -> io::Result<u64> {
     let range = CachestatRange { off: offset, len };
     let mut answer = MaybeUninit::<Cachestat>::zeroed();
     // SAFETY: both structures have the kernel's layout and live through the call; the descriptor is open, for `file` owns it.
@@ -129,7 +137,7 @@ fn is_cached(file: &OwnedFd, offset: u64, len: u64) -> io::Result<bool> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: it was zeroed, which is a value of this type.
-    Ok(unsafe { answer.assume_init() }.cache > 0)
+    Ok(unsafe { answer.assume_init() }.cache)
 }
 
 /// Fills `buffer` from `offset`. False: the file ends before that.
@@ -142,7 +150,7 @@ fn read(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
         while done < buffer.len() {
             let at = offset + done as u64;
             let skip = at as usize % ALIGN;
-            let take = (buffer.len() - done).min(PIECE - skip);
+            let take = (buffer.len() - done).min(PIECE);
             let len = (skip + take).next_multiple_of(ALIGN);
             let piece = aligned(scratch, len);
             if read_up_to(file, piece, at - skip as u64)? < skip + take {
@@ -200,7 +208,7 @@ fn is_aligned(number: usize) -> bool {
 /// `len` bytes of `scratch` at an aligned address.
 fn aligned(scratch: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if scratch.len() < len + ALIGN {
-        scratch.resize((len + ALIGN).next_power_of_two(), 0);
+        scratch.resize(len + ALIGN, 0);
     }
     let start = scratch.as_ptr().align_offset(ALIGN);
     &mut scratch[start..start + len]
@@ -224,7 +232,7 @@ mod tests {
         own.sync_all().unwrap();
         let own = OwnedFd::from(own);
         rustix::fs::fadvise(&own, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let direct = File::options().read(true).custom_flags(libc::O_DIRECT).open(&path).unwrap();
+        let direct = File::options().read(true).write(true).custom_flags(libc::O_DIRECT).open(&path).unwrap();
         (directory, bytes, own, Arc::new(direct.into()))
     }
 
@@ -267,6 +275,22 @@ mod tests {
         rustix::fs::fadvise(&own, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         assert!(!past.fill(&own, || Ok(None), &mut buffer, 0), "barred");
         assert!(past.fill(&own, || Ok(Some(direct)), &mut buffer, 0));
+    }
+
+    #[test]
+    fn a_write_that_ended_in_the_page_cache_is_not_called_written() {
+        let (_directory, bytes, own, direct) = file(4 << 20);
+        let past = PastCache::new();
+        let parts = || bytes[..1 << 20].chunks(100_001);
+        assert!(past.write((&own, &direct), parts(), 1 << 20, 1 << 20).unwrap());
+        let mut buffer = vec![0; 1 << 20];
+        assert!(past.fill(&own, || Ok(Some(direct.clone())), &mut buffer, 1 << 20));
+        assert!(buffer == bytes[..1 << 20]);
+        // A descriptor without O_DIRECT does what such a file system does.
+        let other = File::options().write(true).open(format!("/proc/self/fd/{}", own.as_raw_fd())).unwrap();
+        let other = OwnedFd::from(other);
+        assert!(!past.write((&own, &other), parts(), 1 << 20, 2 << 20).unwrap());
+        assert!(!past.write((&own, &direct), parts(), 1 << 20, 3 << 20).unwrap(), "not tried again");
     }
 
     #[test]

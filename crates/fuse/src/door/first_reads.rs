@@ -6,6 +6,7 @@
 //! [`LEN_MAX`].
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
@@ -139,21 +140,24 @@ impl FirstReads {
             }
             State::Reading(Some(_)) => Outcome::Absent(answer),
             State::Ready => {
-                // One more read of it is not expected; it finds the store.
                 slot.node = None;
                 slot.state = State::Seen;
-                self.habit.read();
+                if range.start == 0 {
+                    self.habit.read();
+                }
                 let bytes = mem::take(&mut slot.buffer);
                 if bytes.len() as u64 >= range.end { Outcome::Ready(answer, bytes) } else { Outcome::Absent(answer) }
             }
         }
     }
 
-    /// Takes a buffer back.
-    pub(super) fn give_back(&self, node: NodeId, buffer: Vec<u8>) {
+    /// Takes the bytes of a file back: for its next read, unless that was its last, which ended at `read_to`.
+    pub(super) fn give_back(&self, node: NodeId, uid: Uid, bytes: Vec<u8>, read_to: u64) {
         let mut slot = self.slots[place(node)].lock();
-        if slot.buffer.capacity() < buffer.capacity() && !matches!(slot.state, State::Ready) {
-            slot.buffer = buffer;
+        if slot.node.is_none() && read_to < bytes.len() as u64 {
+            (slot.node, slot.state, slot.buffer) = (Some((node, uid)), State::Ready, bytes);
+        } else if slot.buffer.capacity() < bytes.capacity() && !matches!(slot.state, State::Ready) {
+            slot.buffer = bytes;
         }
     }
 }
@@ -178,7 +182,9 @@ impl Drop for Job {
             Some(waiting) => {
                 slot.node = None;
                 drop(slot);
-                waiting(self.filled.then_some(&self.buffer[..]));
+                // This may run while a panic unwinds: a second would end the process. Its answer, dropped, is an error.
+                let bytes = self.filled.then_some(&self.buffer[..]);
+                let _ = catch_unwind(AssertUnwindSafe(|| waiting(bytes)));
                 slot = self.reads.slots[self.at].lock();
                 if !matches!(slot.state, State::Ready) {
                     slot.buffer = mem::take(&mut self.buffer);
@@ -263,7 +269,10 @@ mod tests {
         assert!(matches!(read(2), Outcome::Absent(())), "another user");
         let Outcome::Ready((), bytes) = read(1) else { panic!("it is ready") };
         assert_eq!(bytes, b"0123456789");
-        assert!(matches!(read(1), Outcome::Absent(())), "given already");
+        reads.give_back(NodeId(7_000), 1, bytes, 4);
+        let Outcome::Ready((), bytes) = read(1) else { panic!("the rest is still to be read") };
+        reads.give_back(NodeId(7_000), 1, bytes, 10);
+        assert!(matches!(read(1), Outcome::Absent(())), "read to its end");
     }
 
     #[test]
@@ -286,6 +295,15 @@ mod tests {
             assert_eq!(got.load(Ordering::Relaxed), if filled { 110 } else { 1 });
             assert!(reads.looked_up(NodeId(9), 0, 10).is_some(), "the place is free again");
         }
+    }
+
+    #[test]
+    fn a_panic_of_both_ends_neither_the_process_nor_the_place() {
+        let reads = with_habit();
+        let job = reads.looked_up(NodeId(9), 0, 10).expect("a habit");
+        let _ = reads.read(NodeId(9), 0, ALL, (), |()| Box::new(|_| panic!("one more bug")));
+        assert!(catch_unwind(AssertUnwindSafe(|| job.run(|_| panic!("a bug")))).is_err());
+        assert!(reads.looked_up(NodeId(9), 0, 10).is_some(), "the place is free again");
     }
 
     #[test]

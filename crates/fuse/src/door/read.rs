@@ -42,7 +42,7 @@ impl Door {
         match first_reads.read(node, caller.uid, range, answer, later) {
             Outcome::Ready(answer, bytes) => {
                 self.answer_first_read(answer, &bytes, range);
-                first_reads.give_back(node, bytes);
+                first_reads.give_back(node, caller.uid, bytes, range.end);
             }
             Outcome::Later => {}
             Outcome::Absent(answer) => self.read_range(caller, node, file, range, answer),

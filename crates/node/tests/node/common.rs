@@ -99,6 +99,10 @@ impl Upstream for Cloud {
         Ok(())
     }
 
+    fn names_per_request(&self) -> u64 {
+        1000
+    }
+
     async fn read(
         &self,
         key: &str,

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::common::{Setup, World, context, path, world};
+use crate::common::{OPEN, Setup, World, context, path, world};
 use forebay_model::Freshness;
 use forebay_route::Service;
 
@@ -36,6 +36,22 @@ async fn a_few_lookups_in_a_huge_directory_do_not_list_it() {
     look_up(&w, 0..20).await;
     assert_eq!(w.cloud.lists.load(Ordering::Relaxed), 1, "begun once, and given up");
     assert_eq!(w.cloud.stats.load(Ordering::Relaxed), 20, "an unfinished listing answers nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_ask_for_one_name_are_one_lookup() {
+    let w = std::sync::Arc::new(world(&Setup::default()));
+    put(&w, 10);
+    let shut = w.cloud.gate.acquire_many(OPEN as u32).await.expect("open");
+    let mut askers = tokio::task::JoinSet::new();
+    for _ in 0..1000 {
+        let w = w.clone();
+        askers.spawn(async move { w.node.lookup(&context(), &path("/ml/d/1")).await.map(drop) });
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(shut);
+    assert!(askers.join_all().await.iter().all(Result::is_ok));
+    assert_eq!(w.cloud.lists.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

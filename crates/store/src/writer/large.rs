@@ -86,8 +86,8 @@ impl Writer {
         } else {
             None
         };
-        let to = Place { file: &file, direct: direct.as_deref(), offset: page.start(), len: bytes };
-        self.write(&to, parts, &target, known.as_ref())?;
+        let to = Place { file: &file, direct, offset: page.start(), len: bytes };
+        self.write(to, parts, &target, known.as_ref())?;
         if large.gone.load(Ordering::Acquire) {
             // Something was evicted for the write, and it was this file.
             return Err(NotKept::Full);

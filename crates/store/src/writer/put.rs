@@ -16,7 +16,7 @@ use crate::writeback::Target;
 pub(super) struct Place<'a> {
     pub(super) file: &'a Arc<OwnedFd>,
     /// The same file past the page cache, if they are to go that way: then they are whole pages.
-    pub(super) direct: Option<&'a OwnedFd>,
+    pub(super) direct: Option<Arc<OwnedFd>>,
     pub(super) offset: u64,
     pub(super) len: u64,
 }
@@ -25,14 +25,18 @@ impl Writer {
     /// Writes bytes; if the file system has no room, once more after something was evicted.
     pub(super) fn write<'a, I: Iterator<Item = &'a [u8]>>(
         &mut self,
-        to: &Place<'_>,
+        mut to: Place<'_>,
         parts: impl Fn() -> I,
         target: &Target,
         protect: Option<&Arc<Unit>>,
     ) -> Result<(), NotKept> {
-        let mut outcome = self.put(to, &parts);
-        if outcome.as_ref().is_err_and(device::is_full) && self.evict_one(protect).is_some() {
-            outcome = self.put(to, &parts);
+        let mut outcome = self.put(&to, &parts);
+        if outcome.as_ref().is_err_and(device::is_full) {
+            // No other description of the file may be open when the kernel is asked for its lease.
+            to.direct = None;
+            if self.evict_one(protect).is_some() {
+                outcome = self.put(&to, &parts);
+            }
         }
         let reached = outcome.map_err(|error| self.failed(&error))?;
         if let Some(space) = &mut self.space {
@@ -49,8 +53,8 @@ impl Writer {
 
     /// Writes bytes past the page cache if they are to go that way and can, else into it.
     fn put<'a, I: Iterator<Item = &'a [u8]>>(&self, to: &Place<'_>, parts: &impl Fn() -> I) -> io::Result<Reached> {
-        if let Some(direct) = to.direct
-            && self.directory.past_cache.write(direct, parts(), to.len as usize, to.offset)?
+        if let Some(direct) = &to.direct
+            && self.directory.past_cache.write((to.file, direct), parts(), to.len as usize, to.offset)?
         {
             return Ok(Reached::Disk);
         }

@@ -32,7 +32,7 @@ impl Writer {
         let (file, offset) = (Arc::clone(&open.file), open.len);
         let target = Target::Pack(Arc::clone(&open.pack));
         let to = Place { file: &file, direct: None, offset, len: total };
-        self.write(&to, parts, &target, None)?;
+        self.write(to, parts, &target, None)?;
         // Evicting for room does not touch an open pack: it stands where it stood.
         let clock = self.directory.clock();
         let open = &mut self.open_packs[at];
