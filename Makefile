@@ -2,7 +2,8 @@
 
 CARGO ?= cargo
 PYTEST := .venv/bin/pytest
-SEEDS ?= 50
+CASES ?= 10000
+ROUNDS ?= 3
 
 .PHONY: help setup build check lints unit test test-mount soak bench-mount demo clean
 
@@ -38,8 +39,8 @@ test-mount:
 	$(say)
 	$(PYTEST) tests
 
-soak: setup build ## The same tests with more seeds and rounds; writes bench/results/soak.json
-	.venv/bin/python scripts/soak.py --seeds $(SEEDS)
+soak: setup build ## The same tests with more cases, AddressSanitizer, and more rounds; writes bench/results/soak.json
+	.venv/bin/python scripts/soak.py --cases $(CASES) --rounds $(ROUNDS)
 
 bench-mount: ## Measure the mount against the local file system and plain downloads; writes bench/results/mount.json
 	@scripts/setup.sh bench

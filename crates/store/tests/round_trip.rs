@@ -228,7 +228,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases(48))]
 
     /// Against the plainest model: a set of pages. Nothing is evicted here.
     #[test]

@@ -11,6 +11,7 @@ use forebay_model::{ByteRange, ByteSize, Capacity, ContentId, PAGE, PageIndex, b
 use forebay_store::{
     BootId, Caching, DirectoryOptions, Fill, Group, Kept, NotKept, ReadOutcome, Recovery, Reserve, Store, StoreOptions,
 };
+use proptest::test_runner::Config as ProptestConfig;
 
 /// Options for `directories` of `quota` bytes, with no reserve.
 pub fn options(directories: &[&Path], quota: u64) -> StoreOptions {
@@ -23,6 +24,12 @@ pub fn options(directories: &[&Path], quota: u64) -> StoreOptions {
         fills: if (quota >> 20).is_multiple_of(3) { Caching::Keep } else { Caching::Drop },
         ..StoreOptions::new(directories.iter().map(directory).collect())
     }
+}
+
+/// So many cases of a property, or as many as `PROPTEST_CASES` says (`make soak`).
+pub fn cases(few: u32) -> ProptestConfig {
+    let told = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(told.unwrap_or(few))
 }
 
 pub fn open(options: &StoreOptions) -> (Store, Recovery) {
