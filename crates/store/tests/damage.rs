@@ -279,7 +279,7 @@ proptest! {
         let log = fs::read(&place).unwrap();
         let records = records(&log);
         let mut mixed = log[..HEADER].to_vec();
-        picks.iter().for_each(|pick| mixed.extend_from_slice(pick.get(&records)));
+        picks.iter().for_each(|pick| mixed.extend_from_slice(pick.get::<&[u8]>(&records)));
         mixed.extend_from_slice(&tail);
         fs::write(&place, &mixed).unwrap();
         let mut options = options(&[scratch.path()], 1 << 30);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use forebay_model::{BLOCK, ByteRange, EXTENT, PAGE, PageIndex, page_count};
 use forebay_store::{Kept, NotKept, Residency, StoreError};
 use proptest::prelude::*;
-use support::{id, keep, keep_page, open, options, read, readable};
+use support::{cases, id, keep, keep_page, open, options, read, readable};
 
 const SIZES: [u64; 14] = [
     0,
