@@ -182,3 +182,12 @@ def test_many_large_files(scratch, forebay, kind):
     assert time.monotonic() - begun < 5, "recovery took too long"
     done = run([sys.executable, "-c", MANY, str(fb.mount), "500"], 60)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_broken_manifest(nginx, forebay):
+    """A manifest that cannot be read is EINVAL, and a line of the log names it and what is wrong."""
+    (nginx.root / "set.manifest.jsonl").write_text('{"path": "a", "size": 1}\n{"path": \n')
+    fb = forebay(f"{nginx.url}/set.manifest.jsonl")
+    assert readers.read_errno(fb.path("a")) == "EINVAL"
+    log = fb.errors()
+    assert "set.manifest.jsonl" in log and "line 2" in log

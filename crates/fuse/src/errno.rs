@@ -62,9 +62,10 @@ impl Errno {
         }
     }
 
-    /// Whether an operator should see a line about it: not what programs bring about by probing.
+    /// Whether an operator should see a line about it: not what programs bring about by probing. Invalid is what an origin
+    /// gave, a manifest that cannot be read for instance.
     pub(crate) fn is_worth_a_line(self) -> bool {
-        [Self::ACCESS, Self::STALE, Self::TIMED_OUT, Self::IO].contains(&self)
+        [Self::ACCESS, Self::STALE, Self::TIMED_OUT, Self::IO, Self::INVALID].contains(&self)
     }
 }
 

@@ -285,7 +285,7 @@ settings! {
         /// The most bytes that wait to be written to one cache directory.
         ///
         /// When the queue is full, bytes are given to readers and not kept. Raise it when the metrics count pages that were
-        /// not kept though the disk keeps up on average.
+        /// not kept though the disk keeps up on average. All queues together take at most half of `memory.budget`.
         write_queue: ByteSize = "32MiB", Flag::Absent;
 
         /// Free space that is always left on a cache's file system.

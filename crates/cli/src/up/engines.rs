@@ -44,7 +44,7 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
         capacity: cache.capacity,
     };
     let mut options = StoreOptions::new(settings.process.cache.iter().map(directory).collect());
-    options.write_queue = settings.store.write_queue;
+    options.write_queue = write_queue(settings, limits);
     options.reserve = match settings.store.reserve {
         Capacity::Bytes(bytes) => Reserve::Bytes(bytes),
         Capacity::Percent(percent) => Reserve::Percent(percent.min(99)),
@@ -52,6 +52,13 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
     options.max_open_files = limits.open_files;
     options.fills = caching(settings);
     options
+}
+
+/// What may wait for each directory. Pages that wait are counted in the budget too: half of it is left to readers.
+fn write_queue(settings: &Settings, limits: Limits) -> ByteSize {
+    let directories = settings.process.cache.len().max(1) as u64;
+    let share = limits.memory_budget.0 / 2 / directories;
+    ByteSize(settings.store.write_queue.0.min(share).max(PAGE))
 }
 
 /// Behind a mount of the kind `files` the kernel keeps what was read: once is enough. Otherwise the page cache of the store's
