@@ -122,7 +122,8 @@ def origin_counters(admin: str) -> tuple[int, int]:
 
 
 def start(scratch: Path, origin: Path) -> tuple[subprocess.Popen, dict]:
-    binary = os.environ.get("FOREBAY_BIN") or str(ROOT / "target" / "release" / "forebay")
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or "target")
+    binary = os.environ.get("FOREBAY_BIN") or str(ROOT / target / "release" / "forebay")
     command = [binary, "up", f"file://{origin}", "--name", "demo", "--mount", str(scratch / "mnt")]
     command += ["--cache", f"{scratch / 'cache'}:8GiB", "--admin", "127.0.0.1:0", "--socket", str(scratch / "node.sock")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}

@@ -30,7 +30,7 @@ def program(name: str) -> str:
 
 def built(name: str, variable: str) -> str:
     """The path of a program of this repository's own."""
-    default = REPOSITORY / "target" / "release" / name
+    default = REPOSITORY / (os.environ.get("CARGO_TARGET_DIR") or "target") / "release" / name
     path = Path(os.environ.get(variable) or default)
     if not path.exists():
         raise RuntimeError(f"{path} is missing: run cargo build --release --workspace, or set {variable}")
