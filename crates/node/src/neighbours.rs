@@ -34,9 +34,11 @@ struct Misses {
     seen: u64,
     /// Lookups at which it is listed.
     due: u64,
+    /// It is being listed now.
+    under_way: bool,
 }
 
-/// A directory may be listed now; others of its kind wait until this is dropped.
+/// A directory may be listed now. It is not listed again until this is dropped, and others wait for its place.
 #[derive(Debug)]
 pub(crate) struct Turn {
     /// Names after which the listing is to be given up.
@@ -57,13 +59,15 @@ impl Neighbours {
         if directories.len() >= DIRECTORIES_MAX && !directories.contains_key(directory) {
             directories.clear();
         }
-        let misses = directories.entry(directory.clone()).or_insert(Misses { seen: 0, due: MISSES_MIN });
+        let misses =
+            directories.entry(directory.clone()).or_insert(Misses { seen: 0, due: MISSES_MIN, under_way: false });
         misses.seen += 1;
-        if misses.seen < misses.due {
+        if misses.seen < misses.due || misses.under_way {
             return None;
         }
         let place = self.places.clone().try_acquire_owned().ok()?;
-        // Whatever comes of it, and while it goes on, the next is not due before that.
+        misses.under_way = true;
+        // Whatever comes of it, the next is not due before that.
         misses.due = misses.seen.saturating_mul(AGAIN);
         let names_max = misses.seen.saturating_mul(REQUESTS_PER_MISS).saturating_mul(names_per_request);
         Some(Turn { names_max, path: directory.clone(), directories: self.directories.clone(), _place: place })
@@ -74,6 +78,14 @@ impl Turn {
     /// The directory is listed: its account begins anew.
     pub(crate) fn listed(self) {
         self.directories.lock().remove(&self.path);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(misses) = self.directories.lock().get_mut(&self.path) {
+            misses.under_way = false;
+        }
     }
 }
 
@@ -108,8 +120,9 @@ mod tests {
         one.listed();
         assert!(neighbours.missed(&path("/s/3"), 1000).is_some(), "still due");
         assert!(due("/s/1").is_some());
+        assert!((0..100).all(|_| neighbours.missed(&path("/s/2"), 1000).is_none()), "it is being listed");
         drop(two);
-        assert!(due("/s/2").is_none(), "it was given up");
+        assert!(neighbours.missed(&path("/s/2"), 1000).is_some(), "it was given up long ago");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The calls that touch a directory's file system: the only file, beside `lease`, that does so.
+//! The calls that touch a directory's file system: the only file that does so, beside `lease`, `past_cache` and `writeback`.
 //!
 //! Every path is relative to the directory's descriptor, so a directory that is renamed goes on working and one that is
 //! replaced is noticed.

@@ -26,6 +26,8 @@ pub(crate) struct Cloud {
     pub(crate) reads: Mutex<Vec<(String, ByteRange)>>,
     pub(crate) stats: AtomicU64,
     pub(crate) lists: AtomicU64,
+    /// Listings that have ended, whatever came of them.
+    pub(crate) lists_ended: AtomicU64,
     /// Fails every call while set.
     pub(crate) fault: Mutex<Option<FaultKind>>,
     /// Places for answers: take them all and nothing is answered.
@@ -86,6 +88,7 @@ impl Upstream for Cloud {
         sink: &mut (dyn FnMut(Vec<Observation>) -> Result<(), Fault> + Send),
     ) -> Result<(), Fault> {
         self.lists.fetch_add(1, Ordering::Relaxed);
+        let _end = Ended(&self.lists_ended);
         let _place = self.gate.acquire().await;
         self.fail()?;
         let keys: Vec<String> = self.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect();
@@ -122,6 +125,15 @@ impl Upstream for Cloud {
             return Err(changed());
         }
         Ok(Box::new(CloudRead { rest: bytes.slice(range.start as usize..range.end as usize), chunk: self.chunk }))
+    }
+}
+
+/// Counts when it is dropped.
+struct Ended<'a>(&'a AtomicU64);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -166,6 +178,7 @@ pub(crate) fn world(setup: &Setup) -> World {
         reads: Mutex::default(),
         stats: AtomicU64::new(0),
         lists: AtomicU64::new(0),
+        lists_ended: AtomicU64::new(0),
         fault: Mutex::new(None),
         gate: Semaphore::new(OPEN),
         chunk: 50_000,

@@ -1,19 +1,46 @@
 //! Lookups through a node: what they cost at the origin.
 
-use std::sync::atomic::Ordering;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::common::{OPEN, Setup, World, context, path, world};
 use forebay_model::Freshness;
 use forebay_route::Service;
 
-/// Looks up `names` names of one directory, one after the other, and waits in between until the origin is left alone.
-async fn look_up(w: &World, names: std::ops::Range<u32>) {
+/// Longer than any of this takes.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Looks up names of one directory, one after the other. How many of them the origin was asked for.
+async fn look_up(w: &World, names: Range<u32>) -> u64 {
+    let before = w.cloud.stats.load(Ordering::Relaxed);
     for name in names {
         w.node.lookup(&context(), &path(&format!("/ml/d/{name}"))).await.expect("it exists");
-        let lists = w.cloud.lists.load(Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(if lists == 0 { 1 } else { 10 })).await;
     }
+    w.cloud.stats.load(Ordering::Relaxed) - before
+}
+
+/// Looks up one name after the other until one costs the origin nothing, and returns the next.
+async fn look_up_until_listed(w: &World, names: u32) -> u32 {
+    for name in 0..names {
+        if look_up(w, name..name + 1).await == 0 {
+            return name + 1;
+        }
+        // Nobody waits for the listing: let it go on.
+        tokio::task::yield_now().await;
+    }
+    panic!("{names} lookups have not brought a listing");
+}
+
+/// Waits until `counter` has come to `count`.
+async fn until(counter: &AtomicU64, count: u64) {
+    let reached = async {
+        while counter.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, reached).await.expect("it comes to that");
 }
 
 fn put(w: &World, names: u32) {
@@ -23,51 +50,57 @@ fn put(w: &World, names: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_whose_names_are_looked_up_is_listed_once() {
     let w = world(&Setup::default());
-    put(&w, 100);
-    look_up(&w, 0..100).await;
+    put(&w, 3000);
+    let next = look_up_until_listed(&w, 3000).await;
+    assert_eq!(look_up(&w, next..3000).await, 0, "the listing has them all");
     assert_eq!(w.cloud.lists.load(Ordering::Relaxed), 1);
-    assert!(w.cloud.stats.load(Ordering::Relaxed) < 30, "{}", w.cloud.stats.load(Ordering::Relaxed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_lookups_in_a_huge_directory_do_not_list_it() {
     let w = world(&Setup::default());
     put(&w, 60_000);
-    look_up(&w, 0..20).await;
+    assert_eq!(look_up(&w, 0..10).await, 10);
+    until(&w.cloud.lists_ended, 1).await;
+    assert_eq!(look_up(&w, 10..20).await, 10, "an unfinished listing answers nothing");
     assert_eq!(w.cloud.lists.load(Ordering::Relaxed), 1, "begun once, and given up");
-    assert_eq!(w.cloud.stats.load(Ordering::Relaxed), 20, "an unfinished listing answers nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_ask_for_one_name_are_one_lookup() {
-    let w = std::sync::Arc::new(world(&Setup::default()));
+    let w = Arc::new(world(&Setup::default()));
     put(&w, 10);
     let shut = w.cloud.gate.acquire_many(OPEN as u32).await.expect("open");
+    let begun = Arc::new(AtomicU64::new(0));
     let mut askers = tokio::task::JoinSet::new();
     for _ in 0..1000 {
-        let w = w.clone();
-        askers.spawn(async move { w.node.lookup(&context(), &path("/ml/d/1")).await.map(drop) });
+        let (w, begun) = (w.clone(), begun.clone());
+        askers.spawn(async move {
+            begun.fetch_add(1, Ordering::Relaxed);
+            w.node.lookup(&context(), &path("/ml/d/1")).await.map(drop)
+        });
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until(&begun, 1000).await;
+    until(&w.cloud.stats, 1).await;
     drop(shut);
     assert!(askers.join_all().await.iter().all(Result::is_ok));
-    assert_eq!(w.cloud.lists.load(Ordering::Relaxed), 0);
+    assert_eq!([&w.cloud.stats, &w.cloud.lists].map(|count| count.load(Ordering::Relaxed)), [1, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_not_be_held_is_not_listed() {
     let w = world(&Setup { freshness: Freshness::Check, ..Setup::default() });
     put(&w, 100);
-    look_up(&w, 0..100).await;
+    assert_eq!(look_up(&w, 0..100).await, 100);
     assert_eq!(w.cloud.lists.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_behind_the_readers_hides_no_new_object() {
     let w = world(&Setup::default());
-    put(&w, 30);
-    look_up(&w, 0..30).await;
-    put(&w, 60);
-    look_up(&w, 30..60).await;
-    assert_eq!(w.cloud.lists.load(Ordering::Relaxed), 1, "it would tell nothing of them");
+    put(&w, 3000);
+    look_up_until_listed(&w, 3000).await;
+    put(&w, 3030);
+    assert_eq!(look_up(&w, 3000..3030).await, 30, "each is found at its first lookup");
+    assert_eq!(w.cloud.lists.load(Ordering::Relaxed), 1, "another listing would tell nothing of them");
 }
