@@ -96,4 +96,13 @@ if [ "$target" = test ] || [ "$target" = bench ]; then
         cp tests/requirements.txt "$stamp"
     fi
 fi
+# Mounts take requests over io_uring where the kernel has it enabled; tests and figures are of both ways.
+parameter=/sys/module/fuse/parameters/enable_uring
+if { [ "$target" = test ] || [ "$target" = bench ]; } && [ -e "$parameter" ] && [ "$(cat "$parameter")" = N ]; then
+    if as_root sh -c "echo Y > $parameter" 2>/dev/null; then
+        echo "setup: switched on FUSE over io_uring ($parameter)"
+    else
+        echo "setup: FUSE over io_uring stays off ($parameter): mounts are tested over /dev/fuse alone" >&2
+    fi
+fi
 echo "setup: '$target' has what it needs"

@@ -22,5 +22,5 @@ mod session;
 
 pub use error::MountError;
 pub use invalidator::Invalidator;
-pub use mount::{Mount, Passthrough};
+pub use mount::{Mount, Passthrough, Transport};
 pub use options::{Kind, MountOptions};

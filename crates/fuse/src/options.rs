@@ -36,6 +36,8 @@ pub struct MountOptions {
     pub dir_mode: u16,
     /// Threads that take requests from the kernel; also how many reads of local disks go on at once.
     pub threads: usize,
+    /// Whether requests are taken over io_uring where the kernel offers it.
+    pub io_uring: bool,
     /// How far the kernel reads ahead in a file.
     pub read_ahead: ByteSize,
     /// The origin's URL, shown in the mount table.
@@ -66,6 +68,7 @@ impl MountOptions {
             dir_mode: 0o555,
             // Some wait for a disk while others answer from memory: a disk gives its best at a queue of several reads.
             threads: (4 * cores).clamp(8, 32),
+            io_uring: true,
             read_ahead: ByteSize(4 << 20),
             fs_name: "forebay".to_owned(),
             refuse_programs: ["updatedb", "mlocate", "plocate", "updatedb.mlocat", "updatedb.plocat"]

@@ -61,6 +61,7 @@ mod queue;
 mod read;
 mod record;
 mod recover;
+mod scratch;
 mod shared;
 mod store;
 mod sweep;

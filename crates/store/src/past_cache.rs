@@ -18,16 +18,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
+use crate::scratch::{self, PIECE, Region};
+
 /// What `O_DIRECT` wants offsets, lengths and addresses to be multiples of: no disk asks for more.
 const ALIGN: usize = 4096;
-/// Bytes of one read that goes by way of this thread's scratch buffer.
-const PIECE: usize = 256 << 10;
+/// Bytes of one read that goes by way of a piece of scratch memory, which has a page more at either end.
+const READ_MAX: usize = PIECE - 2 * ALIGN;
 /// `cachestat(2)` of Linux 6.5: the same number on every architecture.
 const SYS_CACHESTAT: libc::c_long = 451;
 
 thread_local! {
-    /// For reads whose ends are not aligned: [`PIECE`] in a thread that reads; and for writes: a page in a writer's thread.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Where a writer's thread puts the parts of a page together.
+    static WHOLE: RefCell<Option<Region>> = const { RefCell::new(None) };
 }
 
 /// What a directory's file system and kernel can do of this.
@@ -70,8 +72,11 @@ impl PastCache {
         if !self.works.load(Ordering::Relaxed) || !self.writes.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let outcome = SCRATCH.with_borrow_mut(|scratch| {
-            let all = aligned(scratch, len);
+        let outcome = WHOLE.with_borrow_mut(|region| {
+            if region.is_none() {
+                *region = Region::new();
+            }
+            let all = region.as_mut().and_then(|region| region.get_mut(..len)).ok_or(Errno::NOMEM)?;
             let mut at = 0;
             for part in parts {
                 all[at..at + part.len()].copy_from_slice(part);
@@ -145,22 +150,20 @@ fn read(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
     if is_aligned(offset as usize) && is_aligned(buffer.len()) && is_aligned(buffer.as_ptr() as usize) {
         return Ok(read_up_to(file, buffer, offset)? == buffer.len());
     }
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done as u64;
-            let skip = at as usize % ALIGN;
-            let take = (buffer.len() - done).min(PIECE);
-            let len = (skip + take).next_multiple_of(ALIGN);
-            let piece = aligned(scratch, len);
-            if read_up_to(file, piece, at - skip as u64)? < skip + take {
-                return Ok(false);
-            }
-            buffer[done..done + take].copy_from_slice(&piece[skip..skip + take]);
-            done += take;
+    let Some(mut scratch) = scratch::lend() else { return Ok(false) };
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = offset + done as u64;
+        let skip = at as usize % ALIGN;
+        let take = (buffer.len() - done).min(READ_MAX);
+        let piece = &mut scratch[..(skip + take).next_multiple_of(ALIGN)];
+        if read_up_to(file, piece, at - skip as u64)? < skip + take {
+            return Ok(false);
         }
-        Ok(true)
-    })
+        buffer[done..done + take].copy_from_slice(&piece[skip..skip + take]);
+        done += take;
+    }
+    Ok(true)
 }
 
 fn write_all(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
@@ -203,15 +206,6 @@ fn read_up_to(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usiz
 
 fn is_aligned(number: usize) -> bool {
     number.is_multiple_of(ALIGN)
-}
-
-/// `len` bytes of `scratch` at an aligned address.
-fn aligned(scratch: &mut Vec<u8>, len: usize) -> &mut [u8] {
-    if scratch.len() < len + ALIGN {
-        scratch.resize(len + ALIGN, 0);
-    }
-    let start = scratch.as_ptr().align_offset(ALIGN);
-    &mut scratch[start..start + len]
 }
 
 #[cfg(test)]

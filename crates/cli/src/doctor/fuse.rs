@@ -9,6 +9,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::Finding;
 use crate::settings::{MountKind, MountSettings};
 
+/// Whether mounts that are made from now on may use io_uring.
+const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
 /// The kernel that brought FUSE passthrough.
 const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
 /// The oldest kernel that Forebay is tested on.
@@ -103,11 +105,31 @@ fn kernel(kind: MountKind, admin: bool) -> Vec<Finding> {
         }
         _ => missing(kind, check, "it needs Linux 6.9", "use a newer kernel for the full speed of `--kind streams`"),
     });
-    let uring = fs::read_to_string("/sys/module/fuse/parameters/enable_uring").unwrap_or_default();
-    if uring.trim() == "Y" {
-        findings.push(Finding::ok("FUSE over io_uring", "enabled in the kernel; Forebay does not use it yet"));
-    }
+    findings.push(io_uring());
     findings
+}
+
+/// Whether requests can come by io_uring. Without it everything works, many small files slower.
+fn io_uring() -> Finding {
+    let check = "FUSE over io_uring";
+    let forbidden = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|value| value.trim() == "2");
+    match fs::read_to_string(ENABLE_URING).unwrap_or_default().trim() {
+        "Y" if forbidden => Finding::warn(
+            check,
+            "the kernel forbids io_uring (kernel.io_uring_disabled = 2)",
+            "set it to 0 or 1 for faster reads of many small files",
+        ),
+        "Y" => Finding::ok(check, "enabled"),
+        "" => Finding::ok(check, "not available (it needs Linux 6.14); requests go through /dev/fuse"),
+        _ => Finding::warn(
+            check,
+            "switched off in the kernel: many small files are read slower",
+            format!(
+                "as root: `echo Y > {ENABLE_URING}`, and for good the line `options fuse enable_uring=1` in \
+                 /etc/modprobe.d/fuse.conf"
+            ),
+        ),
+    }
 }
 
 /// A missing passthrough matters to `streams` alone.

@@ -220,6 +220,11 @@ settings! {
         /// Raise it when many processes read hot files and cores are idle.
         threads: Option<Count<1, 64>> = "", Flag::Absent;
 
+        /// Take requests over io_uring where the kernel has that enabled (Linux 6.14 and newer, `forebay doctor` says how).
+        ///
+        /// Set it to `no` if a mount behaves otherwise with it than without.
+        io_uring: bool = "yes", Flag::Absent;
+
         /// How far the kernel reads ahead in a file.
         ///
         /// Lower it when programs read small pieces at random places of large files through a `files` mount.

@@ -110,6 +110,7 @@ pub(crate) fn mount(
     options.dir_mode = given.dir_mode.0;
     options.threads = limits.mount_threads;
     options.read_ahead = given.read_ahead;
+    options.io_uring = given.io_uring;
     options.fs_name = shown;
     options.refuse_programs = given.refuse_programs.iter().map(|name| comm(name)).collect();
     // A reply holds up to a page: a quarter of the budget for replies beside what is on its way.

@@ -19,6 +19,8 @@ pub(crate) struct Ready {
     pub(crate) kind: Option<&'static str>,
     /// `active`, or why there is none; null without a mount.
     pub(crate) passthrough: Option<String>,
+    /// `io_uring` or `/dev/fuse`: by which way the kernel's requests come; null without a mount.
+    pub(crate) transport: Option<String>,
     /// Path of the source in the namespace.
     pub(crate) source: String,
     /// URL of the origin, without credentials.
@@ -102,6 +104,7 @@ impl Ready {
             mount: None,
             kind: None,
             passthrough: None,
+            transport: None,
             source,
             origin,
             freshness,
@@ -145,7 +148,11 @@ impl Ready {
                 Some(state) if kind == "streams" => format!(", passthrough: {state}"),
                 _ => String::new(),
             };
-            text += &line("kind", format!("{kind}{passthrough}"));
+            let transport = match self.transport.as_deref() {
+                Some(transport) => format!(", requests by {transport}"),
+                None => String::new(),
+            };
+            text += &line("kind", format!("{kind}{transport}{passthrough}"));
         }
         text += &line("freshness", format!("{}, proof of version: {}", self.freshness, self.proof));
         for cache in &self.cache {
@@ -223,9 +230,19 @@ mod tests {
         assert_eq!(line["mount"], "/data");
         assert_eq!(line["cache"][0]["capacity_bytes"], 20_000_000_000_u64);
         assert_eq!(line["recovered"]["contents"], 6900);
-        for field in
-            ["version", "pid", "kind", "passthrough", "source", "origin", "freshness", "proof", "admin", "socket"]
-        {
+        for field in [
+            "version",
+            "pid",
+            "kind",
+            "passthrough",
+            "transport",
+            "source",
+            "origin",
+            "freshness",
+            "proof",
+            "admin",
+            "socket",
+        ] {
             assert!(line.get(field).is_some(), "{field}");
         }
     }

@@ -109,6 +109,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
                 Passthrough::Active => "active".to_owned(),
                 Passthrough::Unavailable(why) => why,
             });
+            report.transport = Some(mount.transport().to_string());
             Some(mount)
         }
         None => None,

@@ -11,7 +11,7 @@ use crate::attributes::{ATTRIBUTES_FRESH, NAME_FRESH_MAX};
 use crate::errno::Errno;
 use crate::nodeid::NodeId;
 use crate::nodes::Known;
-use crate::session::{AnswerEntry, Caller, NamedEntry};
+use crate::session::{AnswerEntry, Caller, NamedEntry, do_waiting};
 
 impl Door {
     pub(super) fn look_up(&self, caller: Caller, parent: NodeId, name: &[u8], answer: impl AnswerEntry) {
@@ -51,7 +51,7 @@ impl Door {
     }
 
     /// `before` is called before the kernel knows the node; what it gives is done after that.
-    fn answer_lookup<After: FnOnce()>(
+    fn answer_lookup<After: FnOnce() + Send + 'static>(
         &self,
         answer: impl AnswerEntry,
         parent: NodeId,
@@ -69,7 +69,7 @@ impl Door {
         }
     }
 
-    fn answer_found<After: FnOnce()>(
+    fn answer_found<After: FnOnce() + Send + 'static>(
         &self,
         answer: impl AnswerEntry,
         parent: NodeId,
@@ -88,12 +88,12 @@ impl Door {
             name_fresh: found.fresh_for.min(NAME_FRESH_MAX),
         });
         if let Some(after) = after {
-            after();
+            do_waiting(after);
         }
     }
 
     /// The file's first read, if it is to be done at its lookup.
-    fn first_read(&self, caller: Caller, node: NodeId, file: Arc<FileEntry>) -> Option<impl FnOnce()> {
+    fn first_read(&self, caller: Caller, node: NodeId, file: Arc<FileEntry>) -> Option<impl FnOnce() + Send + use<>> {
         let job = self.first_reads.as_ref()?.looked_up(node, caller.uid, file.content.size)?;
         let (client, who) = (self.client.clone(), principal(caller));
         Some(move || job.run(|buffer| client.read_now(who, &file.content, 0, buffer) == ReadNow::Filled))

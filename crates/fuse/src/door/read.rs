@@ -66,25 +66,37 @@ impl Door {
         answer: impl AnswerBytes,
     ) {
         let len = (range.end - range.start) as usize;
-        let read_now = |buffer: &mut [u8]| {
-            let read = self.client.read_now(principal(caller), &file.content, range.start, buffer);
+        let (door, content) = (self.clone(), file.content.clone());
+        let read_now = move |buffer: &mut [u8]| {
+            let read = door.client.read_now(principal(caller), &content, range.start, buffer);
             if read == ReadNow::Filled {
-                self.metrics.reads_at_hand.inc();
+                door.metrics.reads_at_hand.inc();
             }
             read
         };
-        if let Err(answer) = answer.fill(len, read_now) {
-            let work = self.clone().fetch(caller, file, range);
-            self.later(answer, work, move |door, answer, result| match result {
-                Ok(held) => answer.chunks(&held.chunks),
-                Err(fault) => {
-                    if fault.kind == FaultKind::Changed {
-                        door.outdated(node);
-                    }
-                    door.fail(answer, "read", node, &fault);
+        let door = self.clone();
+        answer.fill(len, read_now, move |answer| door.fetch_range(caller, node, file, range, answer));
+    }
+
+    /// Reads what is not at hand.
+    fn fetch_range(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        file: Arc<FileEntry>,
+        range: ByteRange,
+        answer: impl AnswerBytes,
+    ) {
+        let work = self.clone().fetch(caller, file, range);
+        self.later(answer, work, move |door, answer, result| match result {
+            Ok(held) => answer.chunks(&held.chunks),
+            Err(fault) => {
+                if fault.kind == FaultKind::Changed {
+                    door.outdated(node);
                 }
-            });
-        }
+                door.fail(answer, "read", node, &fault);
+            }
+        });
     }
 
     async fn fetch(self, caller: Caller, file: Arc<FileEntry>, range: ByteRange) -> Result<Held, Fault> {

@@ -18,7 +18,7 @@ use crate::error::MountError;
 use crate::invalidator::{Invalidator, Outdated};
 use crate::metrics::Metrics;
 use crate::options::{Kind, MountOptions};
-use crate::session::{DeviceSession, SessionOptions};
+use crate::session::{Broken, Session, SessionOptions};
 use attach::Attachment;
 
 mod attach;
@@ -44,10 +44,29 @@ pub enum Passthrough {
     Unavailable(String),
 }
 
+/// By which way requests come from the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Queues of io_uring, one for each core.
+    IoUring,
+    /// Reads of `/dev/fuse`.
+    Device,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::IoUring => "io_uring",
+            Self::Device => "/dev/fuse",
+        })
+    }
+}
+
 /// A mount. Dropped, it is taken away without waiting for anyone.
 pub struct Mount {
     door: Door,
     attachment: Attachment,
+    transport: Transport,
     invalidator: Invalidator,
     metrics: Arc<Metrics>,
     ended: watch::Receiver<bool>,
@@ -73,15 +92,32 @@ impl Mount {
             threads: options.threads,
             allow_other: options.allow_other,
             passthrough: options.kind == Kind::Streams,
+            io_uring: options.io_uring,
         };
         let (ended_sender, ended) = watch::channel(false);
         let (end, session_end) = sync_channel(0);
         // From here on dropping the mount takes it away.
-        let mount =
-            Self { door: door.clone(), attachment, invalidator, metrics, ended, session_end: Mutex::new(session_end) };
+        let mut mount = Self {
+            door: door.clone(),
+            attachment,
+            transport: Transport::Device,
+            invalidator,
+            metrics,
+            ended,
+            session_end: Mutex::new(session_end),
+        };
 
-        let (session, negotiated) = DeviceSession::start(door.clone(), device, session_options)
+        let number = mount.attachment.device_number();
+        let broken: Broken = Arc::new(move || {
+            if let Err(error) = connection::abort(number) {
+                tracing::error!(%error, "the connection of the mount could not be aborted");
+            }
+        });
+        let (session, negotiated) = Session::start(&door, device, session_options, &broken)
             .map_err(|source| MountError::System { what: "the handshake with the kernel", source })?;
+        if negotiated.io_uring {
+            mount.transport = Transport::IoUring;
+        }
         if options.kind == Kind::Streams {
             door.passthrough().set(connection::passthrough(negotiated.passthrough));
         }
@@ -110,6 +146,11 @@ impl Mount {
     /// Whether the kernel reads files by itself.
     pub fn passthrough(&self) -> Passthrough {
         self.door.passthrough().get()
+    }
+
+    /// By which way requests come from the kernel.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// Tells the kernel of outdated names.

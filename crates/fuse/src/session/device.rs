@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,8 +17,8 @@ use fuser::{
 
 use super::buffers::{REPLY_MAX, with_buffer};
 use super::{
-    Answer, AnswerAttributes, AnswerBytes, AnswerEntry, AnswerNames, AnswerOpen, AnswerOpenDirectory, Backing, Caller,
-    Handle, Handler, Listed, NamedEntry,
+    Answer, AnswerAttributes, AnswerBytes, AnswerEntry, AnswerNames, AnswerOpen, AnswerOpenDirectory, BLOCK_SIZE,
+    Backing, CAPACITY_BLOCKS, Caller, Handle, Handler, Listed, NamedEntry, guard,
 };
 use crate::attributes::Attributes;
 use crate::errno::Errno;
@@ -38,16 +37,19 @@ pub(crate) struct SessionOptions {
     pub(crate) allow_other: bool,
     /// Ask for passthrough of opens.
     pub(crate) passthrough: bool,
+    /// Ask for queues of io_uring.
+    pub(crate) io_uring: bool,
 }
 
 /// What the kernel agreed to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Negotiated {
     pub(crate) passthrough: bool,
+    pub(crate) io_uring: bool,
 }
 
 /// A session that has shaken hands with the kernel and serves when it is run.
-pub(crate) struct DeviceSession<H: Handler> {
+pub(super) struct DeviceSession<H: Handler> {
     session: fuser::Session<Adapter<H>>,
 }
 
@@ -58,7 +60,7 @@ pub(crate) struct Notifier(fuser::Notifier);
 
 impl<H: Handler> DeviceSession<H> {
     /// Shakes hands over `device`, on which a mount has been made.
-    pub(crate) fn start(handler: H, device: OwnedFd, options: SessionOptions) -> io::Result<(Self, Negotiated)> {
+    pub(super) fn start(handler: H, device: OwnedFd, options: SessionOptions) -> io::Result<(Self, Negotiated)> {
         let negotiated = Arc::new(OnceLock::new());
         let adapter = Adapter { handler, options, negotiated: negotiated.clone() };
         let mut config = fuser::Config::default();
@@ -70,12 +72,12 @@ impl<H: Handler> DeviceSession<H> {
         Ok((Self { session }, negotiated.get().copied().unwrap_or_default()))
     }
 
-    pub(crate) fn notifier(&self) -> Notifier {
+    pub(super) fn notifier(&self) -> Notifier {
         Notifier(self.session.notifier())
     }
 
     /// Serves until the kernel ends the session.
-    pub(crate) fn run(self) -> io::Result<()> {
+    pub(super) fn run(self) -> io::Result<()> {
         self.session.run()
     }
 }
@@ -94,11 +96,8 @@ struct Adapter<H: Handler> {
 }
 
 impl<H: Handler> Adapter<H> {
-    /// Calls the handler; a panic ends one request, not the thread that serves all.
     fn guard(&self, call: impl FnOnce(&H)) {
-        if catch_unwind(AssertUnwindSafe(|| call(&self.handler))).is_err() {
-            self.handler.panicked();
-        }
+        guard(&self.handler, call);
     }
 
     fn read_only(&self, op: &'static str) -> fuser::Errno {
@@ -131,7 +130,8 @@ impl<H: Handler> Filesystem for Adapter<H> {
         let passthrough = self.options.passthrough
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(STACK_DEPTH).is_ok();
-        let _ = self.negotiated.set(Negotiated { passthrough });
+        let io_uring = self.options.io_uring && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING).is_ok();
+        let _ = self.negotiated.set(Negotiated { passthrough, io_uring });
         Ok(())
     }
 
@@ -205,9 +205,9 @@ impl<H: Handler> Filesystem for Adapter<H> {
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: fuser::ReplyStatfs) {
-        // An origin states no capacity: 4 EiB, all free, so that no program refuses for lack of room.
-        const BLOCKS: u64 = 1 << 50;
-        reply.statfs(BLOCKS, BLOCKS, BLOCKS, BLOCKS, BLOCKS, 4096, forebay_model::NAME_MAX as u32, 4096);
+        const BLOCKS: u64 = CAPACITY_BLOCKS;
+        let name_max = forebay_model::NAME_MAX as u32;
+        reply.statfs(BLOCKS, BLOCKS, BLOCKS, BLOCKS, BLOCKS, BLOCK_SIZE, name_max, BLOCK_SIZE);
     }
 
     // What the kernel asks once and then does without: permission bits are its own business (`default_permissions`), and
@@ -421,14 +421,22 @@ impl AnswerAttributes for fuser::ReplyAttr {
 }
 
 impl AnswerBytes for fuser::ReplyData {
-    fn fill(self, len: usize, fill: impl FnOnce(&mut [u8]) -> ReadNow) -> Result<(), Self> {
-        with_buffer(len, |buffer| match fill(buffer) {
+    fn fill(
+        self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> ReadNow + Send + 'static,
+        absent: impl FnOnce(Self) + Send + 'static,
+    ) {
+        let unanswered = with_buffer(len, |buffer| match fill(buffer) {
             ReadNow::Filled => {
                 self.data(buffer);
-                Ok(())
+                None
             }
-            ReadNow::Absent => Err(self),
-        })
+            ReadNow::Absent => Some(self),
+        });
+        if let Some(answer) = unanswered {
+            absent(answer);
+        }
     }
 
     fn bytes(self, bytes: &[u8]) {
@@ -529,8 +537,7 @@ fn file_attr(attributes: &Attributes) -> FileAttr {
         uid: attributes.uid,
         gid: attributes.gid,
         rdev: 0,
-        // As local file systems say: programs size their buffers by it, and random readers should not read a MiB.
-        blksize: 4096,
+        blksize: BLOCK_SIZE,
         flags: 0,
     }
 }

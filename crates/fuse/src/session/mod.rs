@@ -7,7 +7,9 @@
 
 use std::any::Any;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +21,86 @@ use crate::nodeid::NodeId;
 
 mod buffers;
 mod device;
+mod ring;
 
-pub(crate) use device::{DeviceSession, Notifier, SessionOptions};
+pub(crate) use device::{Negotiated, Notifier, SessionOptions};
+pub(crate) use ring::Broken;
+
+use device::DeviceSession;
+use ring::Rings;
+
+/// What files say about the size of their blocks, as local file systems do: programs size their buffers by it, and random
+/// readers should not read a MiB.
+const BLOCK_SIZE: u32 = 4096;
+
+/// An origin states no capacity: 4 EiB, all free, so that no program refuses for lack of room.
+const CAPACITY_BLOCKS: u64 = 1 << 50;
+
+/// A session that has shaken hands with the kernel and serves when it is run.
+pub(crate) struct Session<H: Handler> {
+    device: DeviceSession<H>,
+    rings: Vec<JoinHandle<()>>,
+}
+
+impl<H: Handler + Clone> Session<H> {
+    /// Shakes hands over `device`, on which a mount has been made.
+    /// `broken` ends the connection.
+    pub(crate) fn start(
+        handler: &H,
+        device: OwnedFd,
+        options: SessionOptions,
+        broken: &Broken,
+    ) -> io::Result<(Self, Negotiated)> {
+        let rings = if options.io_uring && ring::is_enabled() { prepare_rings(options.threads) } else { None };
+        let shared = device.try_clone()?;
+        let options = SessionOptions { io_uring: rings.is_some(), ..options };
+        let (device, negotiated) = DeviceSession::start(handler.clone(), device, options)?;
+        let rings = match rings {
+            // The kernel holds back every request until it has a queue for each core.
+            Some(rings) if negotiated.io_uring => rings.start(handler, shared, broken),
+            _ => Vec::new(),
+        };
+        Ok((Self { device, rings }, negotiated))
+    }
+
+    pub(crate) fn notifier(&self) -> Notifier {
+        self.device.notifier()
+    }
+
+    /// Serves until the kernel ends the session.
+    pub(crate) fn run(self) -> io::Result<()> {
+        let result = self.device.run();
+        for ring in self.rings {
+            if ring.join().is_err() {
+                tracing::error!("the thread of a queue has panicked");
+            }
+        }
+        result
+    }
+}
+
+fn prepare_rings<H: Handler + Clone>(disk_readers: usize) -> Option<Rings<H>> {
+    Rings::prepare(disk_readers)
+        .inspect_err(|error| tracing::warn!(%error, "no FUSE over io_uring: requests go through /dev/fuse"))
+        .ok()
+}
+
+/// Does `work`, which may wait for a disk: on this thread, or beside it if other requests would wait for it.
+pub(crate) fn do_waiting(work: impl FnOnce() + Send + 'static) {
+    ring::do_waiting(work);
+}
+
+/// Calls the handler; a panic ends one request, not the thread that serves all.
+fn guard<H: Handler>(handler: &H, call: impl FnOnce(&H)) {
+    if catch_unwind(AssertUnwindSafe(|| call(handler))).is_err() {
+        handler.panicked();
+    }
+}
+
+/// The type's bits of the mode.
+fn file_type_bits(attributes: &Attributes) -> u32 {
+    if attributes.is_directory { libc::S_IFDIR } else { libc::S_IFREG }
+}
 
 /// Who asks, as the kernel states it.
 #[derive(Clone, Copy, Debug)]
@@ -96,8 +176,14 @@ pub(crate) trait AnswerAttributes: Answer {
 
 /// To a read.
 pub(crate) trait AnswerBytes: Answer {
-    /// Lends a buffer of `len` bytes to `fill` and sends it if that filled it; gives the answer back if not.
-    fn fill(self, len: usize, fill: impl FnOnce(&mut [u8]) -> ReadNow) -> Result<(), Self>;
+    /// Lends a buffer of `len` bytes to `fill`, which may wait for a disk, and sends it if that filled it; else gives the
+    /// answer to `absent`.
+    fn fill(
+        self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> ReadNow + Send + 'static,
+        absent: impl FnOnce(Self) + Send + 'static,
+    );
     /// Sends `bytes`.
     fn bytes(self, bytes: &[u8]);
     /// Sends `chunks` in order.

@@ -8,3 +8,4 @@ mod read;
 mod service;
 mod streams;
 mod support;
+mod transport;

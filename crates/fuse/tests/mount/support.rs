@@ -36,10 +36,10 @@ impl Fixture {
         let directory = temporary.path().join("mount point");
         std::fs::create_dir(&directory).unwrap();
         let runtime = runtime();
-        let mut options = MountOptions::new(&directory, NsPath::root());
-        change(&mut options);
+        let mut given = options(&directory, NsPath::root());
+        change(&mut given);
         let client = Client::new(fake.clone(), Duration::from_secs(30));
-        let mount = Mount::start(&options, client, runtime.handle().clone())
+        let mount = Mount::start(&given, client, runtime.handle().clone())
             .unwrap_or_else(|error| panic!("these tests mount, as root: {error}"));
         let mut registry = Registry::default();
         mount.register(&mut registry);
@@ -61,6 +61,15 @@ impl Fixture {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("forebay_fuse_{name} ")));
         line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
     }
+}
+
+/// Set in a process whose mounts take requests over `/dev/fuse`, whatever else the kernel offers.
+pub(crate) const DEVICE: &str = "FOREBAY_TEST_DEVICE";
+
+pub(crate) fn options(directory: impl Into<PathBuf>, root: NsPath) -> MountOptions {
+    let mut options = MountOptions::new(directory, root);
+    options.io_uring = std::env::var_os(DEVICE).is_none();
+    options
 }
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
