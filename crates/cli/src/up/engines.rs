@@ -13,8 +13,11 @@ use super::limits::Limits;
 use crate::failure::Failure;
 use crate::settings::{MountKind, OriginText, Settings};
 
-/// The most to ask an origin for in one request: eight pages make the time to the first byte small beside the rest.
-const REQUEST_MAX: ByteSize = ByteSize(8 << 20);
+/// The most to ask an origin for in one request: sixteen pages make what a request costs the origin small beside the rest
+/// (docs/decisions/0006-requests-to-the-origin.md).
+const REQUEST_MAX: ByteSize = ByteSize(16 << 20);
+/// How many of the largest requests there is memory for at least.
+const REQUESTS_MIN: u64 = 8;
 /// What a client waits longer than the node's deadline, so that the node's own words arrive.
 const CLIENT_MARGIN: Duration = Duration::from_secs(2);
 /// What the mount waits longer than its client.
@@ -78,10 +81,16 @@ pub(crate) fn fetch(settings: &Settings, limits: Limits) -> FetchSettings {
     FetchSettings {
         memory: limits.memory_budget,
         read_ahead_max: settings.read_ahead.max,
-        request_max: REQUEST_MAX,
+        request_max: request_max(limits),
         deadline: settings.origin.deadline,
         caching: caching(settings),
     }
+}
+
+/// As much as there is memory for, as a power of two.
+fn request_max(limits: Limits) -> ByteSize {
+    let share = limits.memory_budget.0 / REQUESTS_MIN;
+    ByteSize(share.checked_ilog2().map_or(1, |bits| 1 << bits).min(REQUEST_MAX.0))
 }
 
 /// How long clients in this process wait.

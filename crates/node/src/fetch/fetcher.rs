@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use super::budget::{Budget, Memory};
 use super::flight::Flight;
 use super::read_ahead::ReadAhead;
-use super::runs::runs;
+use super::runs::{runs, whole_requests};
 use super::table::{Claim, Flights};
 use crate::metrics::FetchMetrics;
 use crate::source::Source;
@@ -244,9 +244,7 @@ impl Fetcher {
             return;
         }
         let until = self.read_ahead.lock().observe(content.id, range, content.size);
-        let request = self.settings.request_max.0.max(1);
-        // In whole requests, so that a reader that moves by a page does not fetch page by page; the end counts as whole.
-        let until = if until == content.size { until } else { until - until % request };
+        let until = whole_requests(range.end, until, content.size, self.settings.request_max.0);
         if until <= range.end {
             return;
         }
