@@ -29,6 +29,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("opendal", "forebay-origin"),
     ("reqwest", "forebay-origin"),
     ("fuser", "forebay-fuse"),
+    ("io-uring", "forebay-fuse"),
     ("quick_cache", "forebay-catalog"),
     ("postcard", "forebay-wire"),
     ("axum", "forebay"),

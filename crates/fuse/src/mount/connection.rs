@@ -41,12 +41,11 @@ pub(crate) fn passthrough(agreed: bool) -> Passthrough {
 /// Ends a connection: whoever waits for an answer gets ECONNABORTED.
 pub(crate) fn abort((major, minor): DeviceNumber) -> io::Result<()> {
     let name = format!("{}/abort", (u64::from(major) << 20) | u64::from(minor));
-    match fs::write(format!("/sys/fs/fuse/connections/{name}"), "1") {
-        Ok(()) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    if fs::write(format!("/sys/fs/fuse/connections/{name}"), "1").is_ok() {
+        return Ok(());
     }
-    // The control file system is not mounted on this machine: look at one that only this function sees.
+    // The control file system is not mounted on this machine, or cannot be written to in this container: look at one that
+    // only this function sees.
     let control = rustix::mount::fsopen("fusectl", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(&control)?;
     let control = rustix::mount::fsmount(&control, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;

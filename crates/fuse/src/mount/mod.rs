@@ -65,7 +65,7 @@ impl fmt::Display for Transport {
 /// A mount. Dropped, it is taken away without waiting for anyone.
 pub struct Mount {
     door: Door,
-    attachment: Attachment,
+    attachment: Arc<Attachment>,
     transport: Transport,
     invalidator: Invalidator,
     metrics: Arc<Metrics>,
@@ -99,7 +99,7 @@ impl Mount {
         // From here on dropping the mount takes it away.
         let mut mount = Self {
             door: door.clone(),
-            attachment,
+            attachment: Arc::new(attachment),
             transport: Transport::Device,
             invalidator,
             metrics,
@@ -107,9 +107,11 @@ impl Mount {
             session_end: Mutex::new(session_end),
         };
 
-        let number = mount.attachment.device_number();
+        let attachment = mount.attachment.clone();
         let broken: Broken = Arc::new(move || {
-            if let Err(error) = connection::abort(number) {
+            // Once it is taken away its number may be another mount's.
+            let Some(_anchor) = attachment.anchor() else { return };
+            if let Err(error) = connection::abort(attachment.device_number()) {
                 tracing::error!(%error, "the connection of the mount could not be aborted");
             }
         });

@@ -57,7 +57,7 @@ impl<H: Handler + Clone> Session<H> {
         let (device, negotiated) = DeviceSession::start(handler.clone(), device, options)?;
         let rings = match rings {
             // The kernel holds back every request until it has a queue for each core.
-            Some(rings) if negotiated.io_uring => rings.start(handler, shared, broken),
+            Some(rings) if negotiated.io_uring => rings.start(handler, shared, broken).map_err(|error| refused_queues(&error))?,
             _ => Vec::new(),
         };
         Ok((Self { device, rings }, negotiated))
@@ -83,6 +83,11 @@ fn prepare_rings<H: Handler + Clone>(disk_readers: usize) -> Option<Rings<H>> {
     Rings::prepare(disk_readers)
         .inspect_err(|error| tracing::warn!(%error, "no FUSE over io_uring: requests go through /dev/fuse"))
         .ok()
+}
+
+fn refused_queues(error: &io::Error) -> io::Error {
+    let advice = "set mount.io_uring = \"no\" to do without";
+    io::Error::new(error.kind(), format!("the kernel refused a queue of FUSE over io_uring: {error}; {advice}"))
 }
 
 /// Does `work`, which may wait for a disk: on this thread, or beside it if other requests would wait for it.

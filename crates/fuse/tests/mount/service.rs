@@ -38,6 +38,8 @@ pub(crate) struct Fake {
     pub(crate) hung: Notify,
     /// Reads panic while set.
     pub(crate) panic: AtomicBool,
+    /// Reads of what is at hand panic while set.
+    pub(crate) panic_at_hand: AtomicBool,
     /// Reads come back a byte short while set.
     pub(crate) short: AtomicBool,
     pub(crate) leases: Arc<()>,
@@ -57,6 +59,7 @@ impl Fake {
             hang: AtomicBool::new(false),
             hung: Notify::new(),
             panic: AtomicBool::new(false),
+            panic_at_hand: AtomicBool::new(false),
             short: AtomicBool::new(false),
             leases: Arc::new(()),
         })
@@ -187,6 +190,7 @@ impl Service for Fake {
     }
 
     fn read_now(&self, _: &Context, content: &Content, range: ByteRange, buffer: &mut [u8]) -> ReadNow {
+        assert!(!self.panic_at_hand.load(Ordering::Relaxed), "the test wants a panic");
         match self.bytes(content).filter(|_| self.at_hand()) {
             Some(bytes) => {
                 buffer.copy_from_slice(&bytes[range.start as usize..range.end as usize]);

@@ -5,11 +5,12 @@
 //! machine serves that core's queue: the kernel sends a request to the core that it is made on.
 //!
 //! Bounded: [`ENTRIES_MAX`] entries in all, each with room for the largest message, of which only what was touched takes
-//! memory. Requests beyond the entries of a queue wait in the kernel.
+//! memory; and a few threads for each core. Requests beyond the entries of a queue wait in the kernel.
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -17,8 +18,8 @@ use std::thread::{self, JoinHandle};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::{Handler, guard};
-use queue::Queue;
-use readers::Readers;
+use queue::{Parts, Queue};
+use readers::Employer;
 
 mod abi;
 mod answers;
@@ -40,9 +41,19 @@ const ENTRIES_OF_QUEUE: (u16, u16) = (16, 64);
 const ENABLED: &str = "/sys/module/fuse/parameters/enable_uring";
 const CORES: &str = "/sys/devices/system/cpu/possible";
 
+/// Threads beside each queue that may wait for disks at once, least and most: read-ahead of one file is four requests.
+const READERS: (usize, usize) = (4, 16);
+
 /// Threads with a ring each, that wait for a session.
 pub(super) struct Rings<H: Handler> {
-    threads: Vec<(SyncSender<Start<H>>, JoinHandle<()>)>,
+    threads: Vec<Waiting<H>>,
+}
+
+/// A thread that has all that its queue needs of the system.
+struct Waiting<H: Handler> {
+    start: SyncSender<Start<H>>,
+    report: Receiver<io::Result<()>>,
+    thread: JoinHandle<()>,
 }
 
 struct Start<H: Handler> {
@@ -60,41 +71,48 @@ pub(super) fn is_enabled() -> bool {
 }
 
 impl<H: Handler + Clone> Rings<H> {
-    /// Makes a ring for each core that this machine may have. `disk_readers` threads in all, at least one a core, wait for
-    /// disks.
+    /// Makes a ring for each core that this machine may have. `disk_readers` are wanted for all cores in use.
     ///
     /// # Errors
     /// Why not: most often io_uring is not allowed here.
     pub(super) fn prepare(disk_readers: usize) -> io::Result<Self> {
-        let cores = cores()?;
-        let readers = disk_readers.div_ceil(usize::from(cores)).max(1);
-        let (least, most) = ENTRIES_OF_QUEUE;
-        let entries = (ENTRIES_MAX / cores).clamp(least, most);
-        let mut threads = Vec::new();
-        for core in 0..cores {
+        let cores = cores(&fs::read_to_string(CORES)?)?;
+        let in_use = thread::available_parallelism().map_or(1, usize::from);
+        let readers = disk_readers.div_ceil(in_use).clamp(READERS.0, READERS.1);
+        let entries = (ENTRIES_MAX / cores).clamp(ENTRIES_OF_QUEUE.0, ENTRIES_OF_QUEUE.1);
+        let prepare = |core| {
             let (start, started) = sync_channel(1);
-            let (report, reported) = sync_channel(1);
-            let work = move || run(core, entries, readers, &report, &started);
+            let (reporter, report) = sync_channel(1);
+            let work = move || run(core, entries, readers, &reporter, &started);
             let thread = thread::Builder::new().name(format!("fb-ring-{core}")).spawn(work)?;
-            threads.push((start, thread));
-            reported.recv().map_err(|_| io::Error::other("the thread of a ring ended"))??;
-        }
-        Ok(Self { threads })
+            reported(&report)?;
+            Ok(Waiting { start, report, thread })
+        };
+        Ok(Self { threads: (0..cores).map(prepare).collect::<io::Result<_>>()? })
     }
 
     /// Gives the queues of the connection behind `device`, which has agreed to them, to the kernel.
-    pub(super) fn start(self, handler: &H, device: OwnedFd, broken: &Broken) -> Vec<JoinHandle<()>> {
+    ///
+    /// # Errors
+    /// If the kernel refuses one. The connection is of no use then: requests wait for the queues.
+    pub(super) fn start(self, handler: &H, device: OwnedFd, broken: &Broken) -> io::Result<Vec<JoinHandle<()>>> {
         let device = Arc::new(device);
-        let start = |(sender, thread): (SyncSender<Start<H>>, _)| {
-            // A thread that is gone has said why.
-            let _ = sender.send(Start { handler: handler.clone(), device: device.clone(), broken: broken.clone() });
-            thread
+        let start = |waiting: Waiting<H>| {
+            let (handler, device, broken) = (handler.clone(), device.clone(), broken.clone());
+            // A thread that is gone gives no report.
+            let _ = waiting.start.send(Start { handler, device, broken });
+            reported(&waiting.report)?;
+            Ok(waiting.thread)
         };
         self.threads.into_iter().map(start).collect()
     }
 }
 
-/// The life of a ring's thread.
+fn reported(report: &Receiver<io::Result<()>>) -> io::Result<()> {
+    report.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of a ring has ended")))
+}
+
+/// The life of a ring's thread. It reports when its parts are made, and when its queue is open.
 fn run<H: Handler + Clone>(
     core: u16,
     entries: u16,
@@ -102,26 +120,12 @@ fn run<H: Handler + Clone>(
     report: &SyncSender<io::Result<()>>,
     started: &Receiver<Start<H>>,
 ) {
-    let ring = match queue::ring(entries) {
-        Ok(ring) => ring,
+    let parts = match Parts::new(entries) {
+        Ok(parts) => parts,
         Err(error) => return drop(report.send(Err(error))),
     };
     let _ = report.send(Ok(()));
     let Ok(Start { handler, device, broken }) = started.recv() else { return };
-    if let Err(error) = serve(core, entries, readers, ring, &handler, device) {
-        tracing::error!(core, %error, "the queue of a core has failed: the mount ends");
-        broken();
-    }
-}
-
-fn serve<H: Handler + Clone>(
-    core: u16,
-    entries: u16,
-    readers: usize,
-    ring: queue::Ring,
-    handler: &H,
-    device: Arc<OwnedFd>,
-) -> io::Result<()> {
     let mut here = CpuSet::new();
     here.set(usize::from(core));
     // The threads that it starts stay there too.
@@ -129,24 +133,45 @@ fn serve<H: Handler + Clone>(
         // Not among the cores of this process, or not there yet: then few requests come from it.
         tracing::debug!(core, %error, "a ring's thread is not bound to its core");
     }
-    let queue = Queue::new(core, entries, device)?;
-    let beside = Arc::new(Readers::default());
     let theirs = handler.clone();
-    let threads = beside.start(readers, &format!("fb-read-{core}"), move |work| guard(&theirs, |_| work()))?;
-    let served = queue.run(ring, beside.clone(), |slot| guard(handler, |handler| requests::serve(handler, slot)));
-    beside.close();
-    for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("a thread that reads disks has panicked");
-        }
+    let readers = Employer::new(readers, format!("fb-read-{core}"), move |work| guard(&theirs, |_| work()));
+    let queue = match Queue::open(core, parts, device, readers) {
+        Ok(queue) => queue,
+        Err(error) => return drop(report.send(Err(error))),
+    };
+    let _ = report.send(Ok(()));
+    let serve = || queue.run(|slot| guard(&handler, |handler| requests::serve(handler, slot)));
+    // A bug outside the handler too must not leave requests of this core waiting for ever.
+    let served = catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| Err(io::Error::other("a bug of forebay")));
+    if let Err(error) = served {
+        tracing::error!(core, %error, "the queue of a core has failed: the mount ends");
+        broken();
     }
-    served
 }
 
-/// How many cores this machine may have: the kernel wants a queue for each.
-fn cores() -> io::Result<u16> {
-    let list = fs::read_to_string(CORES)?;
-    let last = list.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<u16>().ok());
+/// How many cores this machine may have, of the kernel's list of them: it wants a queue for each.
+fn cores(list: &str) -> io::Result<u16> {
+    let list = list.trim();
+    let last = match list {
+        "0" => Some(0),
+        // With a gap in the list, numbers of cores and of queues are not the same.
+        _ => list.strip_prefix("0-").and_then(|last| last.parse::<u16>().ok()),
+    };
     let cores = last.and_then(|last| last.checked_add(1));
-    cores.ok_or_else(|| io::Error::other(format!("{CORES} holds `{}`, which names no core", list.trim())))
+    cores.ok_or_else(|| io::Error::other(format!("the cores of this machine are `{list}`, not 0 to the last")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_cores_is_counted_and_one_with_gaps_refused() {
+        for (list, count) in [("0\n", 1), ("0-1", 2), ("0-127\n", 128)] {
+            assert_eq!(cores(list).ok(), Some(count), "{list}");
+        }
+        for list in ["", "0-3,8-11", "1-3", "5", "0-", "0-65535", "x"] {
+            assert!(cores(list).is_err(), "{list}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use io_uring::squeue::Entry128;
 use io_uring::{IoUring, opcode, types};
@@ -25,14 +26,18 @@ use zerocopy::IntoBytes;
 
 use super::abi::{COMMAND_COMMIT_AND_FETCH, COMMAND_REGISTER, Command, EntryHeader};
 use super::memory::Memory;
-use super::readers::Readers;
+use super::readers::Employer;
 use super::slot::Slot;
 use crate::session::buffers::REPLY_MAX;
 
-pub(super) type Ring = IoUring<Entry128, io_uring::cqueue::Entry>;
+type Ring = IoUring<Entry128, io_uring::cqueue::Entry>;
 
 /// After how many requests that were alone a queue counts as one reader's.
 const CROWD: u32 = 256;
+/// A wait of the queue's thread that was too long for the others of its core.
+const SLOW: Duration = Duration::from_millis(5);
+/// After how many requests the queue's thread waits for so slow a disk again.
+const CROWD_WHEN_SLOW: u32 = 100_000;
 
 /// Marks the completion that tells of answers by other threads; entries are marked by their numbers.
 const WAKE: u64 = u64::MAX;
@@ -57,7 +62,7 @@ pub(super) struct Queue {
 struct Local {
     queue: Arc<Queue>,
     ring: Ring,
-    readers: Arc<Readers>,
+    readers: Employer,
     /// Above zero while requests lately came when others were under way: how many must come to an idle queue until it
     /// counts as one reader's again.
     crowd: u32,
@@ -72,39 +77,70 @@ thread_local! {
 /// Does `work`, which may wait for a disk: beside this thread if it is a queue's and that is crowded. A reader that is alone
 /// is served sooner without a change of threads.
 pub(in crate::session) fn do_waiting(work: impl FnOnce() + Send + 'static) {
-    let readers = LOCAL.with_borrow_mut(|local| {
-        let local = local.as_mut()?;
-        if local.crowd > 0 {
-            return Some(local.readers.clone());
+    let mut work = Some(work);
+    let is_queues = LOCAL.with_borrow_mut(|local| {
+        let Some(local) = local else { return false };
+        if local.crowd == 0 {
+            local.take_answers();
+            local.submit();
+        } else if let Some(work) = work.take() {
+            local.readers.add(Box::new(work));
         }
-        local.submit();
-        None
+        true
     });
-    match readers {
-        Some(readers) => readers.add(Box::new(work)),
-        None => work(),
+    let Some(work) = work else { return };
+    let began = Instant::now();
+    work();
+    if is_queues && began.elapsed() > SLOW {
+        LOCAL.with_borrow_mut(|local| local.as_mut().map(|local| local.crowd = CROWD_WHEN_SLOW));
     }
 }
 
-/// Makes the ring of a queue of `entries`. It belongs to the thread that calls this.
-pub(super) fn ring(entries: u16) -> io::Result<Ring> {
-    // All entries and the wake may be under way at once; completions have twice the room.
-    let size = (u32::from(entries) + 1).next_power_of_two();
-    IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(size)
+/// What a queue needs of the system, before there is a connection.
+pub(super) struct Parts {
+    ring: Ring,
+    memory: Memory,
+    entries: u16,
+    wake: OwnedFd,
+}
+
+impl Parts {
+    /// The parts of a queue of `entries`, whose ring belongs to the thread that calls this.
+    pub(super) fn new(entries: u16) -> io::Result<Self> {
+        // All entries and the wake may be under way at once; completions have twice the room.
+        let size = (u32::from(entries) + 1).next_power_of_two();
+        let mut ring: Ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(size)?;
+        // To make one may be allowed where to use it is not.
+        let nothing = Entry128::from(opcode::Nop::new().build());
+        // SAFETY: it points to nothing.
+        unsafe { ring.submission().push(&nothing) }.map_err(io::Error::other)?;
+        ring.submit_and_wait(1)?;
+        ring.completion().for_each(drop);
+        let wake = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Self { ring, memory: Memory::new(entries)?, entries, wake })
+    }
 }
 
 impl Queue {
-    pub(super) fn new(core: u16, entries: u16, device: Arc<OwnedFd>) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
-            memory: Memory::new(entries)?,
+    /// The queue of a core on the connection behind `device`, on the thread of its parts: gives its entries to the kernel.
+    /// What waits for disks is done by `readers`.
+    pub(super) fn open(core: u16, parts: Parts, device: Arc<OwnedFd>, readers: Employer) -> io::Result<Arc<Self>> {
+        let Parts { ring, memory, entries, wake } = parts;
+        let queue = Arc::new(Self {
+            memory,
             core,
             device,
             entries,
             under_way: AtomicU32::new(0),
             elsewhere: Mutex::new(Vec::with_capacity(usize::from(entries))),
             is_asleep: AtomicBool::new(false),
-            wake: eventfd(0, EventfdFlags::CLOEXEC)?,
-        }))
+            wake,
+        });
+        let mut local = Local { queue: queue.clone(), ring, readers, crowd: 0, is_pending: false };
+        local.register()?;
+        local.push(&wake_up(&queue));
+        LOCAL.set(Some(local));
+        Ok(queue)
     }
 
     /// A request of this queue is to be answered.
@@ -133,28 +169,26 @@ impl Queue {
         }
     }
 
-    /// Serves requests by `serve` on this thread until the kernel has ended every entry. What waits for disks is done by
-    /// `readers`.
-    pub(super) fn run(self: &Arc<Self>, ring: Ring, readers: Arc<Readers>, serve: impl Fn(Slot)) -> io::Result<()> {
-        let mut local = Local { queue: self.clone(), ring, readers, crowd: 0, is_pending: false };
-        local.register()?;
-        local.push(&wake(self));
-        LOCAL.set(Some(local));
+    /// Serves requests by `serve`, on the thread that opened the queue, until the connection ends. What is answered after
+    /// that goes into memory that the answer holds, and to nobody.
+    pub(super) fn run(self: &Arc<Self>, serve: impl Fn(Slot)) -> io::Result<()> {
         let mut live = self.entries;
         let result = loop {
             if live == 0 {
-                break Ok(());
+                break Err(io::Error::other("the kernel refused every entry"));
             }
             let next = LOCAL.with_borrow_mut(|local| local.as_mut().map(Local::next));
             match next {
                 Some(Ok((WAKE, result))) if result >= 0 => {
-                    LOCAL.with_borrow_mut(|local| local.as_mut().map(|local| local.push(&wake(self))));
+                    LOCAL.with_borrow_mut(|local| local.as_mut().map(|local| local.push(&wake_up(self))));
                 }
                 Some(Ok((WAKE, result))) => break Err(io::Error::from_raw_os_error(-result)),
                 // SAFETY: the kernel has given the entry with this completion; its last slot was spent by an answer.
                 Some(Ok((entry, 0..))) => serve(unsafe { Slot::new(self.clone(), entry as u16) }),
+                Some(Ok((_, error))) if is_end(error) => break Ok(()),
                 Some(Ok((_, error))) => {
-                    self.ended(error);
+                    let error = io::Error::from_raw_os_error(-error);
+                    tracing::warn!(core = self.core, %error, "the kernel refused an entry of a queue");
                     live -= 1;
                 }
                 Some(Err(error)) => break Err(error),
@@ -164,17 +198,11 @@ impl Queue {
         LOCAL.set(None);
         result
     }
+}
 
-    fn ended(&self, error: i32) {
-        match -error {
-            // The mount has ended.
-            libc::ENOTCONN | libc::ECONNABORTED | libc::ECANCELED => {}
-            _ => {
-                let error = io::Error::from_raw_os_error(-error);
-                tracing::warn!(core = self.core, %error, "the kernel refused an entry of a queue");
-            }
-        }
-    }
+/// Whether the connection has ended, and every entry with it.
+fn is_end(error: i32) -> bool {
+    [libc::ENOTCONN, libc::ECONNABORTED, libc::ECANCELED].contains(&-error)
 }
 
 impl Local {
@@ -195,10 +223,17 @@ impl Local {
                 ]
             };
             self.push(&register(&queue, entry, &parts));
-            // The kernel takes the parts over while it takes the submission.
-            self.submit_now()?;
+            // The kernel takes the parts over while it takes the submission: none may be left for later.
+            if self.ring.submit()? != 1 {
+                return Err(io::Error::other("the kernel did not take an entry of a queue"));
+            }
         }
-        Ok(())
+        self.is_pending = false;
+        // Requests come with the first wait; what is there by now was refused.
+        match self.ring.completion().map(|done| done.result()).find(|result| *result < 0) {
+            Some(error) => Err(io::Error::from_raw_os_error(-error)),
+            None => Ok(()),
+        }
     }
 
     fn push(&mut self, submission: &Entry128) {
@@ -211,14 +246,10 @@ impl Local {
     /// Submits what was pushed. An error shows again where the thread waits.
     fn submit(&mut self) {
         if self.is_pending
-            && let Err(error) = self.submit_now()
+            && let Err(error) = self.enter(0)
         {
             tracing::warn!(core = self.queue.core, %error, "answers could not be submitted");
         }
-    }
-
-    fn submit_now(&mut self) -> io::Result<()> {
-        self.enter(0)
     }
 
     /// Submits, and waits for `want` completions. An interrupt counts as one.
@@ -236,32 +267,34 @@ impl Local {
     /// The next completion: its mark and its result.
     fn next(&mut self) -> io::Result<(u64, i32)> {
         loop {
+            let answered = self.take_answers();
             let mut completions = self.ring.completion();
             let done = completions.next();
             let others_came = !completions.is_empty();
             drop(completions);
             if let Some(done) = done {
-                let is_crowded = others_came || self.queue.under_way.load(Ordering::Relaxed) > 0;
-                self.crowd = if is_crowded { CROWD } else { self.crowd.saturating_sub(1) };
+                let is_crowded = others_came || answered || self.queue.under_way.load(Ordering::Relaxed) > 0;
+                self.crowd = if is_crowded { self.crowd.max(CROWD) } else { self.crowd.saturating_sub(1) };
                 // Who has been answered does not wait until this one is.
                 self.submit();
                 return Ok((done.user_data(), done.result()));
             }
             self.queue.is_asleep.store(true, Ordering::SeqCst);
-            let queue = self.queue.clone();
-            let answers = mem::take(&mut *queue.elsewhere.lock());
-            if answers.is_empty() {
-                let waited = self.enter(1);
-                queue.is_asleep.store(false, Ordering::SeqCst);
-                waited?;
-            } else {
-                queue.is_asleep.store(false, Ordering::SeqCst);
-                for (entry, commit_id) in answers {
-                    self.push(&commit(&queue, entry, commit_id));
-                }
-                self.submit_now()?;
-            }
+            let want = usize::from(!self.take_answers());
+            let waited = self.enter(want);
+            self.queue.is_asleep.store(false, Ordering::SeqCst);
+            waited?;
         }
+    }
+
+    /// Pushes the answers that other threads have given. Whether there were any.
+    fn take_answers(&mut self) -> bool {
+        let queue = self.queue.clone();
+        let answers = mem::take(&mut *queue.elsewhere.lock());
+        for (entry, commit_id) in &answers {
+            self.push(&commit(&queue, *entry, *commit_id));
+        }
+        !answers.is_empty()
     }
 }
 
@@ -290,7 +323,7 @@ fn command(queue: &Queue, command: u32, commit_id: u64) -> opcode::UringCmd80 {
 }
 
 /// Completes when another thread has answered.
-fn wake(queue: &Queue) -> Entry128 {
+fn wake_up(queue: &Queue) -> Entry128 {
     let read = opcode::Read::new(types::Fd(queue.wake.as_raw_fd()), queue.memory.word(), size_of::<u64>() as u32);
     Entry128::from(read.build().user_data(WAKE))
 }

@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::nodeid::NodeId;
 use crate::session::{BLOCK_SIZE, CAPACITY_BLOCKS, Caller, Handle, Handler};
 
-/// The longest name that is looked at; the kernel sends none that is longer.
+/// The longest name that is looked at: four times what names may have.
 const NAME_MAX: usize = 1024;
 
 /// Has `handler` answer the request in `slot`.
