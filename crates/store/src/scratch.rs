@@ -120,7 +120,7 @@ mod tests {
     fn pieces_are_aligned_and_each_is_lent_to_one() {
         let mut lent: Vec<Lent> = (0..20).map(|_| lend().unwrap()).collect();
         for (number, piece) in lent.iter_mut().enumerate() {
-            assert!(piece.len() == PIECE && piece.as_ptr() as usize % 4096 == 0);
+            assert!(piece.len() == PIECE && (piece.as_ptr() as usize).is_multiple_of(4096));
             piece.fill(number as u8);
         }
         for (number, piece) in lent.iter().enumerate() {

@@ -57,7 +57,9 @@ impl<H: Handler + Clone> Session<H> {
         let (device, negotiated) = DeviceSession::start(handler.clone(), device, options)?;
         let rings = match rings {
             // The kernel holds back every request until it has a queue for each core.
-            Some(rings) if negotiated.io_uring => rings.start(handler, shared, broken).map_err(|error| refused_queues(&error))?,
+            Some(rings) if negotiated.io_uring => {
+                rings.start(handler, shared, broken).map_err(|error| refused_queues(&error))?
+            }
             _ => Vec::new(),
         };
         Ok((Self { device, rings }, negotiated))

@@ -10,6 +10,7 @@
 )]
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -34,10 +35,8 @@ type Ring = IoUring<Entry128, io_uring::cqueue::Entry>;
 
 /// After how many requests that were alone a queue counts as one reader's.
 const CROWD: u32 = 256;
-/// A wait of the queue's thread that was too long for the others of its core.
+/// A wait of the queue's thread that was too long for the others of its core: it waits for no disk for a while.
 const SLOW: Duration = Duration::from_millis(5);
-/// After how many requests the queue's thread waits for so slow a disk again.
-const CROWD_WHEN_SLOW: u32 = 100_000;
 
 /// Marks the completion that tells of answers by other threads; entries are marked by their numbers.
 const WAKE: u64 = u64::MAX;
@@ -63,6 +62,8 @@ struct Local {
     queue: Arc<Queue>,
     ring: Ring,
     readers: Employer,
+    /// Completions, mark and result, that have not been looked at: at most one for each entry, and the wake.
+    done: VecDeque<(u64, i32)>,
     /// Above zero while requests lately came when others were under way: how many must come to an idle queue until it
     /// counts as one reader's again.
     crowd: u32,
@@ -92,7 +93,7 @@ pub(in crate::session) fn do_waiting(work: impl FnOnce() + Send + 'static) {
     let began = Instant::now();
     work();
     if is_queues && began.elapsed() > SLOW {
-        LOCAL.with_borrow_mut(|local| local.as_mut().map(|local| local.crowd = CROWD_WHEN_SLOW));
+        LOCAL.with_borrow_mut(|local| local.as_mut().map(|local| local.crowd = CROWD));
     }
 }
 
@@ -136,7 +137,8 @@ impl Queue {
             is_asleep: AtomicBool::new(false),
             wake,
         });
-        let mut local = Local { queue: queue.clone(), ring, readers, crowd: 0, is_pending: false };
+        let done = VecDeque::with_capacity(usize::from(entries) + 1);
+        let mut local = Local { queue: queue.clone(), ring, readers, done, crowd: 0, is_pending: false };
         local.register()?;
         local.push(&wake_up(&queue));
         LOCAL.set(Some(local));
@@ -268,33 +270,34 @@ impl Local {
     fn next(&mut self) -> io::Result<(u64, i32)> {
         loop {
             let answered = self.take_answers();
-            let mut completions = self.ring.completion();
-            let done = completions.next();
-            let others_came = !completions.is_empty();
-            drop(completions);
-            if let Some(done) = done {
-                let is_crowded = others_came || answered || self.queue.under_way.load(Ordering::Relaxed) > 0;
-                self.crowd = if is_crowded { self.crowd.max(CROWD) } else { self.crowd.saturating_sub(1) };
+            self.done.extend(self.ring.completion().map(|done| (done.user_data(), done.result())));
+            if let Some((mark, result)) = self.done.pop_front() {
+                if mark != WAKE {
+                    let others_came = self.done.iter().any(|(mark, _)| *mark != WAKE);
+                    // One answer from elsewhere may be that of a lone reader, whose file is read on the core that it came from.
+                    let is_crowded = others_came || answered > 1 || self.queue.under_way.load(Ordering::Relaxed) > 0;
+                    self.crowd = if is_crowded { self.crowd.max(CROWD) } else { self.crowd.saturating_sub(1) };
+                }
                 // Who has been answered does not wait until this one is.
                 self.submit();
-                return Ok((done.user_data(), done.result()));
+                return Ok((mark, result));
             }
             self.queue.is_asleep.store(true, Ordering::SeqCst);
-            let want = usize::from(!self.take_answers());
+            let want = usize::from(self.take_answers() == 0);
             let waited = self.enter(want);
             self.queue.is_asleep.store(false, Ordering::SeqCst);
             waited?;
         }
     }
 
-    /// Pushes the answers that other threads have given. Whether there were any.
-    fn take_answers(&mut self) -> bool {
+    /// Pushes the answers that other threads have given. How many there were.
+    fn take_answers(&mut self) -> usize {
         let queue = self.queue.clone();
         let answers = mem::take(&mut *queue.elsewhere.lock());
         for (entry, commit_id) in &answers {
             self.push(&commit(&queue, *entry, *commit_id));
         }
-        !answers.is_empty()
+        answers.len()
     }
 }
 
