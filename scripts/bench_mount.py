@@ -328,8 +328,10 @@ def machine() -> dict:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
+    parameter = Path("/sys/module/fuse/parameters/enable_uring")
+    io_uring = parameter.exists() and parameter.read_text().strip() == "Y"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": model, "cores": os.cpu_count(), "memory_bytes": memory, "kernel": platform.release()}
+    return {"cpu": model, "cores": os.cpu_count(), "memory_bytes": memory, "kernel": platform.release(), "fuse_over_io_uring": io_uring}
 
 
 def commit() -> str:
