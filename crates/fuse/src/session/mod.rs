@@ -43,7 +43,7 @@ pub(crate) struct Session<H: Handler> {
 }
 
 impl<H: Handler + Clone> Session<H> {
-    /// Shakes hands over `device`, on which a mount has been made.
+    /// Shakes hands over `device`, on which a mount has been made, and opens the queues of io_uring where they are wanted.
     /// `broken` ends the connection.
     pub(crate) fn start(
         handler: &H,

@@ -1,11 +1,11 @@
 //! FUSE over io_uring: requests and answers lie in memory that is shared with the kernel, in one queue for each core.
 //!
 //! It stands beside the session over `/dev/fuse`, which shakes hands, takes what the kernel sends there in any case
-//! (FORGET, interrupts), and serves everything if the kernel does not take the queues. A thread for each core of the
-//! machine serves that core's queue: the kernel sends a request to the core that it is made on.
+//! (FORGET, interrupts), and serves everything where the kernel offers no queues or they cannot be made here. A thread for
+//! each core of the machine serves that core's queue: the kernel sends a request to the core that it is made on.
 //!
-//! Bounded: [`ENTRIES_MAX`] entries in all, each with room for the largest message, of which only what was touched takes
-//! memory; and a few threads for each core. Requests beyond the entries of a queue wait in the kernel.
+//! Bounded: [`ENTRIES_MAX`] entries in all, or the least for each of very many cores; each has room for the
+//! largest message, of which only what was touched takes memory; and a few threads for each core. Requests beyond the entries of a queue wait in the kernel.
 
 use std::fs;
 use std::io;
