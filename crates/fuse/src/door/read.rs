@@ -66,9 +66,9 @@ impl Door {
         answer: impl AnswerBytes,
     ) {
         let len = (range.end - range.start) as usize;
-        let (door, content) = (self.clone(), file.content.clone());
+        let (door, wanted) = (self.clone(), file.clone());
         let read_now = move |buffer: &mut [u8]| {
-            let read = door.client.read_now(principal(caller), &content, range.start, buffer);
+            let read = door.client.read_now(principal(caller), &wanted.content, range.start, buffer);
             if read == ReadNow::Filled {
                 door.metrics.reads_at_hand.inc();
             }
