@@ -77,10 +77,15 @@ impl Root {
         self.openat(name, OFlags::RDWR | OFlags::DIRECT)
     }
 
-    /// NONBLOCK: a kernel lease on the file, whoever holds it, must fail the open and not hold its thread.
+    /// NONBLOCK: a kernel lease on the file, whoever holds it, must fail the open and not hold its thread. NOATIME: nobody
+    /// asks when a page was read last, and the kernel would look at the clock with every read; it is for the file's owner
+    /// only.
     fn openat(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        Ok(rustix::fs::openat(&self.fd, name, flags, FILE_MODE)?)
+        match rustix::fs::openat(&self.fd, name, flags | OFlags::NOATIME, FILE_MODE) {
+            Err(Errno::PERM) => Ok(rustix::fs::openat(&self.fd, name, flags, FILE_MODE)?),
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Removes a file.

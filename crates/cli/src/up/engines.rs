@@ -53,7 +53,7 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
         Capacity::Percent(percent) => Reserve::Percent(percent.min(99)),
     };
     options.max_open_files = limits.open_files;
-    options.fills = caching(settings);
+    options.fills = fills(settings);
     options
 }
 
@@ -62,6 +62,12 @@ fn write_queue(settings: &Settings, limits: Limits) -> ByteSize {
     let directories = settings.process.cache.len().max(1) as u64;
     let share = limits.memory_budget.0 / 2 / directories;
     ByteSize(settings.store.write_queue.0.min(share).max(PAGE))
+}
+
+/// Behind a mount the kernel keeps what was read, be it for a while: pages that are filled would lie in memory twice, and a
+/// stream would wait for the kernel to write them (docs/decisions/0003-reads-past-the-page-cache.md).
+fn fills(settings: &Settings) -> Caching {
+    if settings.mount.dir.is_some() { Caching::Drop } else { Caching::Keep }
 }
 
 /// Behind a mount of the kind `files` the kernel keeps what was read: once is enough. Otherwise the page cache of the store's
