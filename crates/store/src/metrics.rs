@@ -26,6 +26,8 @@ pub(crate) struct Counters {
     pub(crate) holes_punched: AtomicU64,
     pub(crate) leases_refused: AtomicU64,
     pub(crate) blocks_damaged: AtomicU64,
+    pub(crate) bytes_scrubbed: AtomicU64,
+    pub(crate) scrubs: AtomicU64,
 }
 
 /// Figures of a store at one moment. Counters count since it was opened.
@@ -51,6 +53,10 @@ pub struct StoreStats {
     pub leases_refused: u64,
     /// Blocks, entries and files found damaged, and dropped.
     pub blocks_damaged: u64,
+    /// Bytes that the scrub read and compared with their checksums.
+    pub bytes_scrubbed: u64,
+    /// Times that it went through everything.
+    pub scrubs: u64,
     /// Contents of which something is here.
     pub contents: u64,
     /// Bytes of packs and pages on all directories that are up.
@@ -124,6 +130,8 @@ impl Shared {
             holes_punched: get(&counters.holes_punched),
             leases_refused: get(&counters.leases_refused),
             blocks_damaged: get(&counters.blocks_damaged),
+            bytes_scrubbed: get(&counters.bytes_scrubbed),
+            scrubs: get(&counters.scrubs),
             contents: self.index.contents(),
             bytes_resident: up().map(|directory| get(&directory.used)).sum(),
             capacity: up().map(|directory| directory.quota).sum(),
@@ -153,6 +161,8 @@ impl Collector for StoreCollector {
             ("punched_holes", "extents evicted by punching a hole", s.holes_punched),
             ("refused_leases", "extents whose file was unlinked because somebody else had it open", s.leases_refused),
             ("damaged_blocks", "blocks, entries and files found damaged and dropped", s.blocks_damaged),
+            ("scrubbed_bytes", "bytes read in the background and compared with their checksums", s.bytes_scrubbed),
+            ("scrubs", "times that everything was read in the background", s.scrubs),
         ];
         for (name, help, value) in counters {
             let metric = ConstCounter::new(value);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use forebay_model::{ByteSize, Capacity};
 
@@ -30,8 +31,27 @@ pub struct StoreOptions {
     pub max_open_files: usize,
     /// What the page cache is to do with what is written. [`Caching::Drop`]: pages of large contents go past it.
     pub fills: Caching,
+    /// How the store is read in the background and compared with its checksums.
+    pub scrub: Scrub,
     /// Names this start of the machine. None: as the kernel says it.
     pub boot_id: Option<BootId>,
+}
+
+/// How everything in a store is read again and again, slowly, and compared with its checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrub {
+    /// In this time everything is read once. Zero: never.
+    pub period: Duration,
+    /// Bytes a second at most, over all directories. What was not checked since the machine started is read at this rate,
+    /// before all else.
+    pub rate_max: ByteSize,
+}
+
+impl Default for Scrub {
+    /// Once a week, at 100 MB/s at most: 60 TB.
+    fn default() -> Self {
+        Self { period: Duration::from_secs(7 * 24 * 3600), rate_max: ByteSize(100_000_000) }
+    }
 }
 
 /// Free room that a store leaves on a file system.
@@ -65,6 +85,7 @@ impl StoreOptions {
             reserve: RESERVE,
             max_open_files: MAX_OPEN_FILES,
             fills: Caching::Keep,
+            scrub: Scrub::default(),
             boot_id: None,
         }
     }

@@ -126,6 +126,37 @@ pub(crate) fn entry_header(id: ContentId, group: u64, len: u32, sums: &[BlockSum
     header
 }
 
+/// What an entry's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) id: ContentId,
+    pub(crate) group: u64,
+    pub(crate) len: u32,
+}
+
+/// The header of the entry that `bytes` begin with, if they hold all of one and its checksum is right.
+pub(crate) fn read_header(bytes: &[u8]) -> Option<Header> {
+    let fixed = bytes.get(..FIXED)?;
+    let word = |at: usize| fixed[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
+    let id = u128::from(word(8)) | u128::from(word(16)) << 64;
+    let header = Header { id: ContentId::from_u128(id), group: word(24), len: (word(0) >> 32) as u32 };
+    if u64::from(header.len) > SMALL_MAX {
+        return None;
+    }
+    let whole = bytes.get(..header_len(header.len.into()))?;
+    is_header(whole, header.id, header.group, header.len).then_some(header)
+}
+
+/// Whether `bytes` are the header of that entry, given the sums that they state: equality checks every field.
+fn is_header(bytes: &[u8], id: ContentId, group: u64, len: u32) -> bool {
+    entry_header(id, group, len, &stated_sums(bytes)) == bytes
+}
+
+fn stated_sums(header: &[u8]) -> Vec<BlockSum> {
+    let sums = header[FIXED..].chunks_exact(8);
+    sums.map(|sum| BlockSum(sum.try_into().map_or(0, u64::from_le_bytes))).collect()
+}
+
 /// The object's bytes in `entry`, if it is a whole entry of `id` with `len` bytes and every checksum is right.
 pub(crate) fn verify_entry(entry: &[u8], id: ContentId, group: u64, len: u64) -> Option<&[u8]> {
     debug_assert!(len <= SMALL_MAX, "an entry holds at most a page");
@@ -133,13 +164,7 @@ pub(crate) fn verify_entry(entry: &[u8], id: ContentId, group: u64, len: u64) ->
     if data.len() as u64 != len {
         return None;
     }
-    // What the header must be, given the sums it states: equality checks every field of it.
-    let stated: Vec<BlockSum> = header[FIXED..]
-        .chunks_exact(8)
-        .map(|sum| sum.try_into().map(u64::from_le_bytes).map(BlockSum))
-        .collect::<Result<_, _>>()
-        .ok()?;
-    (entry_header(id, group, len as u32, &stated) == header && block_sums(data) == stated).then_some(data)
+    (is_header(header, id, group, len as u32) && block_sums(data) == stated_sums(header)).then_some(data)
 }
 
 #[cfg(test)]
@@ -155,11 +180,14 @@ mod tests {
         let len = data.len() as u64;
         assert_eq!(entry.len() as u64, entry_len(len));
         assert_eq!(verify_entry(&entry, id, 4, len), Some(&data[..]));
+        assert_eq!(read_header(&entry), Some(Header { id, group: 4, len: len as u32 }));
+        assert_eq!(read_header(&entry[..header_len(len) - 1]), None, "half of a header");
         assert_eq!(verify_entry(&entry, ContentId::from_u128(78), 4, len), None, "another object's entry");
         assert_eq!(verify_entry(&entry[..entry.len() - 1], id, 4, len), None, "cut");
         for at in (0..header_len(len)).chain([header_len(len), entry.len() - 1, 40_000]) {
             entry[at] ^= 0x10;
             assert_eq!(verify_entry(&entry, id, 4, len), None, "byte {at}");
+            assert_eq!(read_header(&entry).is_some(), at >= header_len(len), "byte {at}");
             entry[at] ^= 0x10;
         }
     }

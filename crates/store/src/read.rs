@@ -54,7 +54,7 @@ pub enum ReadOutcome {
 }
 
 /// Why a read came to nothing. Each is handled before the caller hears of it.
-enum Failure {
+pub(crate) enum Failure {
     /// Not here.
     Absent,
     /// The file is not there any more.
@@ -168,21 +168,30 @@ impl Shared {
         match self.try_small(&pack, id, place, range, buffer, caching) {
             Ok(()) => {
                 pack.unit.hit(range.len(), self.directories[pack.directory].clock());
-                return true;
+                true
             }
-            Err(Failure::Absent) => {}
-            Err(Failure::Missing) => self.pack_missing(&pack),
-            Err(Failure::Damaged) => self.small_damaged(&pack, id, place),
-            Err(Failure::Unopenable(error)) => {
-                self.directories[pack.directory].read_failed(&error);
-                self.pack_missing(&pack);
-            }
-            Err(Failure::Device(error)) => {
-                self.directories[pack.directory].read_failed(&error);
-                self.small_damaged(&pack, id, place);
+            Err(failure) => {
+                self.small_failed(&pack, id, place, &failure);
+                false
             }
         }
-        false
+    }
+
+    /// Does what the failed read of a small object calls for.
+    pub(crate) fn small_failed(&self, pack: &Arc<Pack>, id: ContentId, place: SmallPlace, failure: &Failure) {
+        match failure {
+            Failure::Absent => {}
+            Failure::Missing => self.pack_missing(pack),
+            Failure::Damaged => self.small_damaged(pack, id, place),
+            Failure::Unopenable(error) => {
+                self.directories[pack.directory].read_failed(error);
+                self.pack_missing(pack);
+            }
+            Failure::Device(error) => {
+                self.directories[pack.directory].read_failed(error);
+                self.small_damaged(pack, id, place);
+            }
+        }
     }
 
     fn try_small(
@@ -194,28 +203,36 @@ impl Shared {
         buffer: &mut [u8],
         caching: Caching,
     ) -> Result<(), Failure> {
-        let directory = &self.directories[pack.directory];
-        let file = pack.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
-        let read_at = |buffer: &mut [u8], offset| {
-            let open_direct = || pack.open_direct(&directory.root, &self.files);
-            match caching == Caching::Drop && directory.past_cache.fill(&file, open_direct, buffer, offset)
-                || directory.root.read_at(&file, buffer, offset, caching)?
-            {
-                true => Ok(()),
-                false => Err(Failure::Damaged),
-            }
-        };
         let len = u64::from(place.len());
         if place.is_verified() {
             let offset = u64::from(place.offset) + pack::header_len(len) as u64 + range.start;
-            return read_at(buffer, offset);
+            return self.read_pack(pack, buffer, offset, caching);
         }
         let mut entry = vec![0; pack::entry_len(len) as usize];
-        read_at(&mut entry, place.offset.into())?;
+        self.read_pack(pack, &mut entry, place.offset.into(), caching)?;
         let data = pack::verify_entry(&entry, id, pack.group, len).ok_or(Failure::Damaged)?;
         buffer.copy_from_slice(&data[range.start as usize..range.end as usize]);
         self.index.mark_verified(id, place);
         Ok(())
+    }
+
+    /// Fills `buffer` from `offset` of a pack's file.
+    pub(crate) fn read_pack(
+        &self,
+        pack: &Pack,
+        buffer: &mut [u8],
+        offset: u64,
+        caching: Caching,
+    ) -> Result<(), Failure> {
+        let directory = &self.directories[pack.directory];
+        let file = pack.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
+        let open_direct = || pack.open_direct(&directory.root, &self.files);
+        let past_cache = caching == Caching::Drop && directory.past_cache.fill(&file, open_direct, buffer, offset);
+        match past_cache || directory.root.read_at(&file, buffer, offset, caching)? {
+            true => Ok(()),
+            // The file ends before.
+            false => Err(Failure::Damaged),
+        }
     }
 
     fn small_damaged(&self, pack: &Pack, id: ContentId, place: SmallPlace) {
@@ -225,7 +242,7 @@ impl Shared {
         }
     }
 
-    fn pack_missing(&self, pack: &Arc<Pack>) {
+    pub(crate) fn pack_missing(&self, pack: &Arc<Pack>) {
         let directory = &self.directories[pack.directory];
         directory.file_missing();
         // Not without its order: the room that it took would be counted for ever.
@@ -237,17 +254,26 @@ impl Shared {
     fn read_large(&self, id: ContentId, size: u64, range: ByteRange, buffer: &mut [u8], caching: Caching) -> bool {
         let Some(large) = self.large_here(id, size) else { return false };
         match self.try_large(&large, range, buffer, caching) {
-            Ok(()) => return true,
-            Err(Failure::Absent | Failure::Damaged) => {}
-            Err(Failure::Missing) => self.large_missing(&large),
-            // Its pages are withdrawn; the others are as good as before.
-            Err(Failure::Device(error)) => self.directories[large.directory].read_failed(&error),
-            Err(Failure::Unopenable(error)) => {
-                self.directories[large.directory].read_failed(&error);
-                self.large_missing(&large);
+            Ok(()) => true,
+            Err(failure) => {
+                self.large_failed(&large, &failure);
+                false
             }
         }
-        false
+    }
+
+    /// Does what the failed read of a large content calls for, beside what was done about the pages themselves.
+    pub(crate) fn large_failed(&self, large: &Arc<Large>, failure: &Failure) {
+        match failure {
+            Failure::Absent | Failure::Damaged => {}
+            Failure::Missing => self.large_missing(large),
+            // Its pages are withdrawn; the others are as good as before.
+            Failure::Device(error) => self.directories[large.directory].read_failed(error),
+            Failure::Unopenable(error) => {
+                self.directories[large.directory].read_failed(error);
+                self.large_missing(large);
+            }
+        }
     }
 
     fn try_large(
@@ -312,7 +338,7 @@ impl Shared {
     }
 
     /// Reads a whole page and compares it with its sums. The gate is held.
-    fn verify_page(
+    pub(crate) fn verify_page(
         &self,
         large: &Arc<Large>,
         extent: &Extent,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -28,7 +29,17 @@ pub(crate) struct Shared {
     pub(crate) next_generation: AtomicU64,
     /// Set when closing begins: from then on everything is absent, for another process may take the directories.
     pub(crate) closed: AtomicBool,
-    /// For the sweeper: whether it is to stop.
+    /// For the sweeper and the scrub: whether they are to stop.
     pub(crate) stop: Mutex<bool>,
     pub(crate) stopped: Condvar,
+}
+
+impl Shared {
+    /// Waits; true if what goes on in the background is to stop.
+    pub(crate) fn stops_within(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut stop = self.stop.lock();
+        while !*stop && !self.stopped.wait_until(&mut stop, until).timed_out() {}
+        *stop
+    }
 }

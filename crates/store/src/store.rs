@@ -16,10 +16,11 @@ use crate::files::OpenFiles;
 use crate::handout::{Descriptor, HandedOut, MAX_SHARE};
 use crate::index::Index;
 use crate::metrics::{DirectoryStats, StoreCollector, StoreStats};
-use crate::options::{BootId, StoreOptions, share};
+use crate::options::{BootId, Scrub, StoreOptions, share};
 use crate::queue::{Done, Fill, Kept};
 use crate::read::{Caching, ReadOutcome, Residency};
 use crate::recover::{self, Recovered, Recovery};
+use crate::scrub;
 use crate::shared::Shared;
 use crate::sweep;
 use crate::writeback::Writeback;
@@ -94,12 +95,12 @@ impl Store {
             stopped: Condvar::new(),
         });
         let store = Self { shared, threads: Mutex::default() };
-        store.start(recovered)?;
+        store.start(recovered, options.scrub)?;
         report.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok((store, report))
     }
 
-    fn start(&self, recovered: Vec<Recovered>) -> Result<(), StoreError> {
+    fn start(&self, recovered: Vec<Recovered>, scrub: Scrub) -> Result<(), StoreError> {
         let spawn = |name: String, work: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name).spawn(work).map_err(StoreError::System)?;
             self.threads.lock().push(thread);
@@ -124,7 +125,12 @@ impl Store {
             spawn(format!("fb-store-{}", directory.index), Box::new(move || writer.run()))?;
         }
         let shared = Arc::clone(&self.shared);
-        spawn("fb-store-sweep".into(), Box::new(move || sweep::run(&shared)))
+        spawn("fb-store-sweep".into(), Box::new(move || sweep::run(&shared)))?;
+        if scrub.period.is_zero() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        spawn("fb-store-scrub".into(), Box::new(move || scrub::run(&shared, scrub)))
     }
 
     /// How much of a content is here.

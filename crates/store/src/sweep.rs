@@ -88,14 +88,3 @@ fn sweep_folder(
     }
     (!stops).then_some(swept)
 }
-
-impl Shared {
-    /// Waits; true if the sweeper is to stop.
-    fn stops_within(&self, time: Duration) -> bool {
-        let mut stop = self.stop.lock();
-        if !*stop {
-            self.stopped.wait_for(&mut stop, time);
-        }
-        *stop
-    }
-}

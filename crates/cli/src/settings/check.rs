@@ -8,6 +8,8 @@ use super::table::Settings;
 const BUDGET_MIN: u64 = 16 << 20;
 /// The least write queue: one extent's worth of half-filled pages would stall below it.
 const WRITE_QUEUE_MIN: u64 = 4 * PAGE;
+/// Slower than a page a second a cache is never read to its end.
+const SCRUB_RATE_MIN: u64 = PAGE;
 /// The most that the kernel is let read ahead.
 const KERNEL_READ_AHEAD_MAX: u64 = 256 << 20;
 
@@ -29,6 +31,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), String> {
     }
     at_least("memory.budget", settings.memory.budget, BUDGET_MIN)?;
     at_least("store.write_queue", Some(settings.store.write_queue), WRITE_QUEUE_MIN)?;
+    at_least("store.scrub_rate", Some(settings.store.scrub_rate), SCRUB_RATE_MIN)?;
     at_least("read_ahead.max", Some(settings.read_ahead.max), PAGE)?;
     if settings.mount.read_ahead.0 > KERNEL_READ_AHEAD_MAX {
         let most = ByteSize(KERNEL_READ_AHEAD_MAX);

@@ -302,6 +302,17 @@ settings! {
         ///
         /// Lower it when the process shares its limit of open files with others.
         max_open_files: Option<Count<16, 1_000_000>> = "", Flag::Absent;
+
+        /// In this time all that is cached is read once and compared with its checksums; `0s` for never.
+        ///
+        /// Lower it for disks that you do not trust; every byte that rotted is found within it, be it read or not.
+        scrub_period: Duration = "7d", Flag::Absent;
+
+        /// Bytes a second that this may read, at most.
+        ///
+        /// Raise it to have large caches passed through soon after the machine was started anew: until a file was compared
+        /// once, the process reads it for programs.
+        scrub_rate: ByteSize = "100MB", Flag::Absent;
     }
 
     /// The log, written to standard error.

@@ -7,7 +7,7 @@ use forebay_catalog::CatalogOptions;
 use forebay_fuse::{Kind, MountOptions};
 use forebay_model::{ByteSize, Capacity, NsPath, PAGE, check_name};
 use forebay_node::FetchSettings;
-use forebay_store::{Caching, DirectoryOptions, Reserve, StoreOptions};
+use forebay_store::{Caching, DirectoryOptions, Reserve, Scrub, StoreOptions};
 
 use super::limits::Limits;
 use crate::failure::Failure;
@@ -54,6 +54,7 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
     };
     options.max_open_files = limits.open_files;
     options.fills = fills(settings);
+    options.scrub = Scrub { period: settings.store.scrub_period, rate_max: settings.store.scrub_rate };
     options
 }
 
