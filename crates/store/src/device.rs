@@ -178,6 +178,23 @@ impl Root {
     }
 }
 
+/// Fills `buffer` from `offset` by what lies in the page cache, and waits for nothing. False: not all of it does, or this
+/// kernel or file system cannot tell.
+pub(crate) fn read_cached(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> bool {
+    let mut done = 0;
+    while done < buffer.len() {
+        let rest = &mut [IoSliceMut::new(&mut buffer[done..])];
+        match rustix::io::preadv2(file, rest, offset + done as u64, ReadWriteFlags::NOWAIT) {
+            Ok(0) => return false,
+            Ok(read) => done += read,
+            Err(Errno::INTR) => {}
+            // Most often AGAIN. Whatever else it is, the read that may wait will meet it too.
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
 /// Takes the directory's lock without waiting. False: another process, or another store of this one, holds it.
 pub(crate) fn lock(file: &OwnedFd) -> io::Result<bool> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {

@@ -63,6 +63,13 @@ impl FileSlot {
         self.get_unless_barred(files, open)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
+    /// The file, if it is open and nobody is about to change that.
+    pub(crate) fn opened(&self) -> Option<Arc<OwnedFd>> {
+        let file = self.state.try_read()?.strong.clone();
+        self.mark_used();
+        file
+    }
+
     /// The file, opened by `open` if this process does not have it open; none while the slot is barred.
     pub(crate) fn get_unless_barred(
         self: &Arc<Self>,

@@ -41,6 +41,7 @@
 //! # }
 //! ```
 
+mod batch;
 mod compact;
 mod device;
 mod directory;
@@ -71,6 +72,7 @@ mod tests;
 mod writeback;
 mod writer;
 
+pub use batch::BatchRead;
 pub use error::{NotKept, StoreError};
 pub use handout::{Descriptor, HandoutLease};
 pub use metrics::{DirectoryStats, StoreStats};

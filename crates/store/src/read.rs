@@ -12,6 +12,8 @@ use forebay_model::{
     page_len, pages_of,
 };
 
+use crate::device;
+use crate::files::FileSlot;
 use crate::handout::Descriptor;
 use crate::index::SmallPlace;
 use crate::large::{Extent, Large, bit};
@@ -53,10 +55,21 @@ pub enum ReadOutcome {
     Absent,
 }
 
+/// Where a read may take its bytes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reach {
+    /// Wherever they are.
+    Disk(Caching),
+    /// The kernel's page cache, without waiting for anything.
+    Memory,
+}
+
 /// Why a read came to nothing. Each is handled before the caller hears of it.
 pub(crate) enum Failure {
     /// Not here.
     Absent,
+    /// It would have to wait, and may not.
+    Waits,
     /// The file is not there any more.
     Missing,
     /// The bytes are not those that were written, or are cut off.
@@ -116,7 +129,7 @@ impl Shared {
         }
     }
 
-    fn is_readable(&self, directory: usize) -> bool {
+    pub(crate) fn is_readable(&self, directory: usize) -> bool {
         !self.is_closed() && !self.directories[directory].is_down()
     }
 
@@ -138,49 +151,65 @@ impl Shared {
         buffer: &mut [u8],
         caching: Caching,
     ) -> ReadOutcome {
+        self.read_by(Reach::Disk(caching), id, size, range, buffer).unwrap_or(ReadOutcome::Absent)
+    }
+
+    /// As `read`, by that way. None: it would have to wait.
+    pub(crate) fn read_by(
+        &self,
+        reach: Reach,
+        id: ContentId,
+        size: u64,
+        range: ByteRange,
+        buffer: &mut [u8],
+    ) -> Option<ReadOutcome> {
         assert!(
             range.end <= size && buffer.len() as u64 == range.len(),
             "the range lies in the content and fills the buffer"
         );
         if range.is_empty() {
-            return ReadOutcome::Filled;
+            return Some(ReadOutcome::Filled);
         }
-        let filled = if is_small(size) {
-            self.read_small(id, size, range, buffer, caching)
+        let outcome = if is_small(size) {
+            self.read_small(id, size, range, buffer, reach)
         } else {
-            self.read_large(id, size, range, buffer, caching)
+            self.read_large(id, size, range, buffer, reach)
         };
-        if filled {
-            Counters::add(&self.counters.hits, 1);
-            Counters::add(&self.counters.bytes_read, range.len());
-            ReadOutcome::Filled
-        } else {
-            Counters::add(&self.counters.misses, 1);
-            ReadOutcome::Absent
+        match outcome {
+            Ok(()) => {
+                Counters::add(&self.counters.hits, 1);
+                Counters::add(&self.counters.bytes_read, range.len());
+                Some(ReadOutcome::Filled)
+            }
+            Err(Failure::Waits) => None,
+            Err(_) => {
+                Counters::add(&self.counters.misses, 1);
+                Some(ReadOutcome::Absent)
+            }
         }
     }
 
-    fn read_small(&self, id: ContentId, size: u64, range: ByteRange, buffer: &mut [u8], caching: Caching) -> bool {
-        let Some((pack, place)) = self.index.small(id) else { return false };
+    fn read_small(
+        &self,
+        id: ContentId,
+        size: u64,
+        range: ByteRange,
+        buffer: &mut [u8],
+        reach: Reach,
+    ) -> Result<(), Failure> {
+        let (pack, place) = self.index.small(id).ok_or(Failure::Absent)?;
         if u64::from(place.len()) != size || !self.is_readable(pack.directory) {
-            return false;
+            return Err(Failure::Absent);
         }
-        match self.try_small(&pack, id, place, range, buffer, caching) {
-            Ok(()) => {
-                pack.unit.hit(range.len(), self.directories[pack.directory].clock());
-                true
-            }
-            Err(failure) => {
-                self.small_failed(&pack, id, place, &failure);
-                false
-            }
-        }
+        self.try_small(&pack, id, place, range, buffer, reach)
+            .inspect(|()| pack.unit.hit(range.len(), self.directories[pack.directory].clock()))
+            .inspect_err(|failure| self.small_failed(&pack, id, place, failure))
     }
 
     /// Does what the failed read of a small object calls for.
     pub(crate) fn small_failed(&self, pack: &Arc<Pack>, id: ContentId, place: SmallPlace, failure: &Failure) {
         match failure {
-            Failure::Absent => {}
+            Failure::Absent | Failure::Waits => {}
             Failure::Missing => self.pack_missing(pack),
             Failure::Damaged => self.small_damaged(pack, id, place),
             Failure::Unopenable(error) => {
@@ -201,15 +230,15 @@ impl Shared {
         place: SmallPlace,
         range: ByteRange,
         buffer: &mut [u8],
-        caching: Caching,
+        reach: Reach,
     ) -> Result<(), Failure> {
         let len = u64::from(place.len());
         if place.is_verified() {
             let offset = u64::from(place.offset) + pack::header_len(len) as u64 + range.start;
-            return self.read_pack(pack, buffer, offset, caching);
+            return self.read_pack(pack, buffer, offset, reach);
         }
         let mut entry = vec![0; pack::entry_len(len) as usize];
-        self.read_pack(pack, &mut entry, place.offset.into(), caching)?;
+        self.read_pack(pack, &mut entry, place.offset.into(), reach)?;
         let data = pack::verify_entry(&entry, id, pack.group, len).ok_or(Failure::Damaged)?;
         buffer.copy_from_slice(&data[range.start as usize..range.end as usize]);
         self.index.mark_verified(id, place);
@@ -217,14 +246,9 @@ impl Shared {
     }
 
     /// Fills `buffer` from `offset` of a pack's file.
-    pub(crate) fn read_pack(
-        &self,
-        pack: &Pack,
-        buffer: &mut [u8],
-        offset: u64,
-        caching: Caching,
-    ) -> Result<(), Failure> {
+    pub(crate) fn read_pack(&self, pack: &Pack, buffer: &mut [u8], offset: u64, reach: Reach) -> Result<(), Failure> {
         let directory = &self.directories[pack.directory];
+        let Reach::Disk(caching) = reach else { return read_cached(&pack.file, buffer, offset) };
         let file = pack.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
         let open_direct = || pack.open_direct(&directory.root, &self.files);
         let past_cache = caching == Caching::Drop && directory.past_cache.fill(&file, open_direct, buffer, offset);
@@ -251,21 +275,33 @@ impl Shared {
         }
     }
 
-    fn read_large(&self, id: ContentId, size: u64, range: ByteRange, buffer: &mut [u8], caching: Caching) -> bool {
-        let Some(large) = self.large_here(id, size) else { return false };
-        match self.try_large(&large, range, buffer, caching) {
-            Ok(()) => true,
-            Err(failure) => {
-                self.large_failed(&large, &failure);
-                false
-            }
-        }
+    fn read_large(
+        &self,
+        id: ContentId,
+        size: u64,
+        range: ByteRange,
+        buffer: &mut [u8],
+        reach: Reach,
+    ) -> Result<(), Failure> {
+        let large = self.large_here(id, size).ok_or(Failure::Absent)?;
+        let outcome = match reach {
+            Reach::Disk(caching) => self.try_large(&large, range, buffer, caching),
+            Reach::Memory => self.try_large_cached(&large, range, buffer),
+        };
+        outcome.inspect_err(|failure| self.large_failed(&large, failure))
+    }
+
+    /// As `try_large`, without waiting.
+    fn try_large_cached(&self, large: &Arc<Large>, range: ByteRange, buffer: &mut [u8]) -> Result<(), Failure> {
+        let _gate = large.gate.try_read().ok_or(Failure::Waits)?;
+        self.prove_pages(large, range, |_, _| Err(Failure::Waits))?;
+        read_cached(&large.file, buffer, range.start)
     }
 
     /// Does what the failed read of a large content calls for, beside what was done about the pages themselves.
     pub(crate) fn large_failed(&self, large: &Arc<Large>, failure: &Failure) {
         match failure {
-            Failure::Absent | Failure::Damaged => {}
+            Failure::Absent | Failure::Waits | Failure::Damaged => {}
             Failure::Missing => self.large_missing(large),
             // Its pages are withdrawn; the others are as good as before.
             Failure::Device(error) => self.directories[large.directory].read_failed(error),
@@ -286,7 +322,7 @@ impl Shared {
         let directory = &self.directories[large.directory];
         // Until the bytes are in the buffer: a hole is punched only after everybody who saw the bits has left.
         let _gate = large.gate.read();
-        self.prove_pages(large, range, caching)?;
+        self.prove_pages(large, range, |extent, page| self.verify_page(large, extent, page, caching))?;
         let file = large.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
         let open_direct = || large.open_direct(&directory.root, &self.files);
         if caching == Caching::Drop
@@ -314,9 +350,14 @@ impl Shared {
         Err(Failure::Damaged)
     }
 
-    /// Checks that all pages of `range` are resident, and verifies those that were not since the machine started. The
+    /// Checks that all pages of `range` are resident, and has those verified that were not since the machine started. The
     /// gate is held.
-    fn prove_pages(&self, large: &Arc<Large>, range: ByteRange, caching: Caching) -> Result<(), Failure> {
+    fn prove_pages(
+        &self,
+        large: &Large,
+        range: ByteRange,
+        verify: impl Fn(&Extent, PageIndex) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let clock = self.directories[large.directory].clock();
         let mut extent: Option<(ExtentIndex, Arc<Extent>)> = None;
         for page in pages_of(range) {
@@ -328,7 +369,7 @@ impl Shared {
                 return Err(Failure::Absent);
             }
             if !known.is_verified(page) {
-                self.verify_page(large, &known, page, caching)?;
+                verify(&known, page)?;
             }
             let bytes = range.intersect(ByteRange::at(page.start(), PAGE, large.size)).len();
             known.unit.hit(bytes, clock);
@@ -429,6 +470,12 @@ impl Shared {
             self.index.remove_large(&large);
         }
     }
+}
+
+/// Fills `buffer` from the page cache, if the file is open and all of it is there.
+fn read_cached(file: &FileSlot, buffer: &mut [u8], offset: u64) -> Result<(), Failure> {
+    let file = file.opened().ok_or(Failure::Waits)?;
+    if device::read_cached(&file, buffer, offset) { Ok(()) } else { Err(Failure::Waits) }
 }
 
 const _: () = assert!(PAGES_PER_EXTENT == 64, "a page's bit is in one u64");

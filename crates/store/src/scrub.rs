@@ -23,9 +23,11 @@ use crate::large::{Large, pages_in};
 use crate::metrics::Counters;
 use crate::options::Scrub;
 use crate::pack::{self, Pack, entry_len, header_len, read_header};
-use crate::read::{Caching, Failure};
+use crate::read::{Caching, Failure, Reach};
 use crate::shared::Shared;
 
+/// What the kernel keeps should be what readers read.
+const PAST_CACHE: Reach = Reach::Disk(Caching::Drop);
 /// Packs are read by so much: the largest entry, and many small ones.
 const WINDOW: usize = PAGE as usize + (64 << 10);
 /// Shorter pauses are saved up.
@@ -136,11 +138,11 @@ fn scrub_pack(shared: &Shared, pack: &Arc<Pack>, pace: &mut Pace) -> Flow {
     let mut at = 0;
     'windows: while at < end && !shared.is_closed() && !pack.gone.load(Ordering::Acquire) {
         window.resize(WINDOW.min((end - at) as usize), 0);
-        match shared.read_pack(pack, &mut window, at, Caching::Drop) {
+        match shared.read_pack(pack, &mut window, at, PAST_CACHE) {
             Ok(()) => {}
             // Cut short, or a bad sector: the objects tell which.
             Err(Failure::Damaged | Failure::Device(_)) => break,
-            Err(Failure::Absent) => return Flow::Continue(()),
+            Err(Failure::Absent | Failure::Waits) => return Flow::Continue(()),
             Err(Failure::Missing | Failure::Unopenable(_)) => {
                 shared.pack_missing(pack);
                 return Flow::Continue(());
@@ -187,7 +189,7 @@ fn scrub_objects(shared: &Shared, pack: &Arc<Pack>, seen: &[u32], pace: &mut Pac
         if known_at(shared, pack, id, place.offset).is_none() {
             continue;
         }
-        let read = shared.read_pack(pack, &mut entry, place.offset.into(), Caching::Drop);
+        let read = shared.read_pack(pack, &mut entry, place.offset.into(), PAST_CACHE);
         let outcome =
             read.and_then(|()| pack::verify_entry(&entry, id, pack.group, len).map(|_| ()).ok_or(Failure::Damaged));
         scrubbed(shared, pack, id, place, outcome);

@@ -9,6 +9,7 @@ use forebay_model::{ByteRange, Capacity, ContentId, PageIndex, page_len};
 use parking_lot::{Condvar, Mutex};
 use prometheus_client::registry::Registry;
 
+use crate::batch::BatchRead;
 use crate::compact::COMPACT_MIN;
 use crate::directory::{self, Directory};
 use crate::error::{NotKept, StoreError};
@@ -18,7 +19,7 @@ use crate::index::Index;
 use crate::metrics::{DirectoryStats, StoreCollector, StoreStats};
 use crate::options::{BootId, Scrub, StoreOptions, share};
 use crate::queue::{Done, Fill, Kept};
-use crate::read::{Caching, ReadOutcome, Residency};
+use crate::read::{Caching, Reach, ReadOutcome, Residency};
 use crate::recover::{self, Recovered, Recovery};
 use crate::scrub;
 use crate::shared::Shared;
@@ -33,7 +34,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 
 /// The pages that one node keeps on its directories. See the crate's example.
 ///
-/// All calls but `read`, `descriptor` and `close` answer from memory. A store that is dropped is closed.
+/// All calls but `read`, `read_batch`, `descriptor` and `close` answer from memory. A store that is dropped is closed.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
@@ -150,6 +151,23 @@ impl Store {
     /// If `range` ends beyond `size`, or `buffer` has another length.
     pub fn read(&self, id: ContentId, size: u64, range: ByteRange, buffer: &mut [u8], caching: Caching) -> ReadOutcome {
         self.shared.read(id, size, range, buffer, caching)
+    }
+
+    /// As `read`, from the kernel's page cache and without waiting for anything: for a thread that must not block. None: it
+    /// would have to wait, or this file system cannot tell.
+    ///
+    /// # Panics
+    /// As `read`.
+    pub fn read_cached(&self, id: ContentId, size: u64, range: ByteRange, buffer: &mut [u8]) -> Option<ReadOutcome> {
+        self.shared.read_by(Reach::Memory, id, size, range, buffer)
+    }
+
+    /// Makes many reads, each as `read` does, in the order in which the bytes lie. Blocks on the disk.
+    ///
+    /// # Panics
+    /// As `read`.
+    pub fn read_batch(&self, reads: &mut [BatchRead<'_>], caching: Caching) {
+        self.shared.read_batch(reads, caching);
     }
 
     /// Queues a page to be kept, and never waits. `done` is called once with what became of it, on the writer's thread
