@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import random
 import shutil
 import signal
 import socket
@@ -41,11 +42,26 @@ def forebay_binary() -> str:
     return built("forebay", "FOREBAY_BIN")
 
 
+# Below the range from which the kernel gives ports to connections (32,768 and up): none of them takes one meanwhile.
+SERVER_PORTS = range(20_000, 32_000)
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on now. For servers that cannot pick them themselves."""
+    found = []
+    with contextlib.ExitStack() as held:
+        while len(found) < count:
+            port = random.choice(SERVER_PORTS)
+            attempt = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                attempt.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
+
+
 def free_port() -> int:
-    """A port that nobody listens on now. For servers that cannot pick one themselves."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on now."""
+    return free_ports(1)[0]
 
 
 def wait_until(condition, seconds: float, what: str, every: float = 0.05):

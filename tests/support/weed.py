@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from .process import Child, free_port, is_listening, program, wait_until
+from .process import Child, free_ports, is_listening, program, wait_until
 
 ACCESS_KEY = "forebaytests"
 SECRET_KEY = "forebaytestssecret"
@@ -48,9 +48,10 @@ class Weed:
             "actions": ["Admin", "Read", "List", "Tagging", "Write"],
         }
         config.write_text(json.dumps({"identities": [identity]}))
-        self.port = free_port()
         # Every service of weed listens on two ports, the second 10,000 above the first unless it is given.
-        ports = {name: free_port() for name in ["master", "volume", "filer", "masterg", "volumeg", "filerg", "s3g"]}
+        names = ["s3", "master", "volume", "filer", "masterg", "volumeg", "filerg", "s3g"]
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.port = ports["s3"]
         self.child = Child(
             [
                 program("weed"),

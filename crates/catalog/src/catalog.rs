@@ -21,6 +21,9 @@ use crate::metrics::Metrics;
 
 /// Names of one listing that were seen anew since it was made, at most. Beyond it the listing is dropped.
 const NEWER_MAX: usize = 1_000;
+/// Names of one directory that are seen while listings of it are on their way, at most: some 10 MiB. Beyond it none of those
+/// listings is held.
+const SEEN_MAX: usize = 65_536;
 /// For how long a reader that is in the middle of a listing may go on in it.
 const CONTINUE_MAX: Duration = Duration::from_secs(600);
 /// Locks that keep what is learnt of one directory in order.
@@ -97,8 +100,8 @@ struct Newer {
 #[derive(Debug, Default)]
 struct UnderWay {
     listings: usize,
-    /// What was seen of its names meanwhile.
-    seen: Vec<Newer>,
+    /// What was seen of its names meanwhile, and when.
+    seen: HashMap<Arc<str>, (What, u64)>,
     /// More was seen than is remembered: no listing that is on its way may be held.
     overflowed: bool,
 }
@@ -301,14 +304,16 @@ impl Catalog {
         let _order = self.order_of(Some(&path)).lock();
         let now = Instant::now();
         let known = self.listings.get(&path);
-        let (newer, overflowed) = begun.seen_meanwhile();
+        let newer = begun.seen_meanwhile(&listing);
+        let is_known_whole = newer.is_some();
+        let newer = newer.unwrap_or_default();
         let dated = Arc::new(Dated { listing, at: asked.at, files_until, until, absence, newer: Mutex::new(newer) });
         let gives_way = |known: Arc<Dated>| {
             // One that tells more is not replaced while it may be used.
             let tells_more = known.absence == Absence::Told && absence == Absence::Open && known.until > now;
             known.at < asked.at && !tells_more
         };
-        if !overflowed && known.is_none_or(gives_way) {
+        if is_known_whole && known.is_none_or(gives_way) {
             self.listings.insert(path, dated.clone());
         }
         ListingHeld { listing: dated, fresh_for: until.saturating_duration_since(now) }
@@ -366,18 +371,28 @@ fn put(newer: &mut Vec<Newer>, name: &str, at: u64, what: &What) -> bool {
 
 impl UnderWay {
     fn saw(&mut self, name: &str, at: u64, what: &What) {
-        self.overflowed |= !put(&mut self.seen, name, at, what);
+        if let Some(seen) = self.seen.get_mut(name) {
+            *seen = (what.clone(), at);
+        } else if self.seen.len() < SEEN_MAX {
+            self.seen.insert(name.into(), (what.clone(), at));
+        } else {
+            self.overflowed = true;
+        }
     }
 }
 
 impl AskedListing {
-    /// What was seen of the directory's names since, in byte order; and whether that is not all.
-    fn seen_meanwhile(&self) -> (Vec<Newer>, bool) {
+    /// What was seen of the directory's names since that `listing` does not say, in byte order. None if that is not all, or
+    /// more than a listing can have over it.
+    fn seen_meanwhile(&self, listing: &Listing) -> Option<Vec<Newer>> {
         let under_way = self.under_way.lock();
-        under_way.get(&self.directory).map_or_else(Default::default, |under_way| {
-            let newer = under_way.seen.iter().filter(|newer| newer.at > self.asked.at).cloned().collect();
-            (newer, under_way.overflowed)
-        })
+        let Some(under_way) = under_way.get(&self.directory) else { return Some(Vec::new()) };
+        let is_newer = |name: &str, what: &What, at: u64| at > self.asked.at && differs(listing, name, what);
+        let newer = under_way.seen.iter().filter(|(name, (what, at))| is_newer(name, what, *at));
+        let mut newer: Vec<_> =
+            newer.map(|(name, (what, at))| Newer { name: name.clone(), what: what.clone(), at: *at }).collect();
+        newer.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        (!under_way.overflowed && newer.len() <= NEWER_MAX).then_some(newer)
     }
 }
 
@@ -407,6 +422,15 @@ pub struct AskedListing {
     under_way: Arc<Mutex<HashMap<NsPath, UnderWay>>>,
 }
 
+/// Whether `what` says something else of `name` than `listing`.
+fn differs(listing: &Listing, name: &str, what: &What) -> bool {
+    match (listing.get(name), what) {
+        (Some(listed), What::Entry(entry)) => listed != *entry,
+        (None, What::Absent) => false,
+        _ => true,
+    }
+}
+
 impl Dated {
     /// Whether `what` says something else of `name` than the listing with its overlay.
     fn differs(&self, name: &str, what: &What) -> bool {
@@ -415,11 +439,7 @@ impl Dated {
             return newer[known].what != *what;
         }
         drop(newer);
-        match (self.listing.get(name), what) {
-            (Some(listed), What::Entry(entry)) => listed != *entry,
-            (None, What::Absent) => false,
-            _ => true,
-        }
+        differs(&self.listing, name, what)
     }
 
     fn lookup(&self, path: &NsPath, now: Instant) -> Option<Held> {
@@ -681,6 +701,28 @@ mod tests {
         assert_eq!(w.listed(), ["a:2", "new:1"]);
         drop(asked);
         assert!(w.catalog.under_way.lock().is_empty());
+    }
+
+    #[test]
+    fn a_listing_is_held_however_many_of_its_names_are_seen_meanwhile_unless_too_many_differ() {
+        let check = |seen: usize, etag: &str, is_held: bool| {
+            let w = world(Freshness::Immutable);
+            let asked = w.catalog.begin_listing(&path("/ml/d"));
+            let mut b = w.catalog.list(DirectoryKey { source: w.source.clone(), path: path("/ml/d") });
+            let mut names: Vec<_> = (0..seen).map(|name| name.to_string()).collect();
+            names.sort();
+            for name in &names {
+                b.push(&format!("d/{name}"), &file("old")).expect("it fits");
+                w.learn(&format!("/ml/d/{name}"), file(etag));
+            }
+            w.catalog.learn_listing(&asked, b.finish(), Absence::Told);
+            let held = w.catalog.has_listing(&path("/ml/d"), Instant::now());
+            assert_eq!(held, is_held, "{seen} names seen as {etag}");
+        };
+        check(3 * NEWER_MAX, "old", true);
+        check(NEWER_MAX, "new", true);
+        check(NEWER_MAX + 1, "new", false);
+        check(SEEN_MAX + 1, "old", false);
     }
 
     #[test]

@@ -27,6 +27,8 @@ const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// Times that a page which was there a moment ago, and was evicted, is looked for anew.
 const ATTEMPTS: usize = 4;
 
+/// For how long a page that the store has waits in memory for its reader.
+const UNREAD_TIME: Duration = Duration::from_secs(2);
 /// For how long a read that ran out of time speaks for the next one of its content.
 const ECHO_TIME: Duration = Duration::from_millis(100);
 /// Reads that ran out of time that are remembered.
@@ -52,7 +54,7 @@ pub struct FetchSettings {
 pub(crate) struct Fetcher {
     store: Arc<Store>,
     catalog: Arc<Catalog>,
-    flights: Flights,
+    flights: Arc<Flights>,
     budget: Budget,
     read_ahead: Mutex<ReadAhead>,
     time_outs: Mutex<VecDeque<(ContentId, Instant, Fault)>>,
@@ -81,7 +83,7 @@ impl Fetcher {
         Self {
             store,
             catalog,
-            flights: Flights::default(),
+            flights: Arc::default(),
             budget: Budget::new(settings.memory),
             read_ahead: Mutex::new(ReadAhead::new(settings.read_ahead_max.0.min(settings.memory.0 / 2))),
             time_outs: Mutex::default(),
@@ -112,21 +114,24 @@ impl Fetcher {
     }
 
     fn copy_here(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
-        if self.read_store(content, range, buffer) {
-            return true;
-        }
-        if self.flights.len() == 0 {
-            // The last page on its way may have come in since the store was asked.
-            return self.store.has_page(content.id, PageIndex::of(range.start))
-                && self.read_store(content, range, buffer);
+        // Memory before the disk. A flight leaves the table only after the store has its page, so what is in neither, in
+        // this order, is not here.
+        let is_arriving = |page| self.flights.get(content.id, page).is_some();
+        if self.flights.len() == 0 || !pages_of(range).any(is_arriving) {
+            return self.read_store(content, range, buffer);
         }
         let mut rest = buffer;
         for page in pages_of(range) {
             let part = range.intersect(ByteRange::new(page.start(), page.next().start()));
             let (now, later) = rest.split_at_mut(part.len() as usize);
-            let flight = self.flights.get(content.id, page);
-            let here = match flight {
-                Some(flight) => flight.copy_now(part.start - page.start(), now),
+            let here = match self.flights.get(content.id, page) {
+                Some(flight) => {
+                    let is_copied = flight.copy_now(part.start - page.start(), now);
+                    if is_copied {
+                        self.was_read(&flight, part);
+                    }
+                    is_copied
+                }
                 None => self.read_store(content, part, now),
             };
             if !here {
@@ -135,6 +140,31 @@ impl Fetcher {
             rest = later;
         }
         true
+    }
+
+    /// Somebody has read `part` of the content from a flight.
+    fn was_read(&self, flight: &Arc<Flight>, part: ByteRange) {
+        if flight.read_to(part.end - flight.page.start()) {
+            self.flights.remove(flight);
+        }
+    }
+
+    /// The store has a page.
+    fn kept(&self, flight: &Arc<Flight>) {
+        if flight.kept() || !self.budget.is_easy() {
+            self.flights.remove(flight);
+            return;
+        }
+        // Else its reader would have it from the disk that has just taken it.
+        self.flights.await_reader(flight);
+        // Unless that reader has come meanwhile, or does not come.
+        let (flights, unread) = (self.flights.clone(), Arc::downgrade(flight));
+        self.runtime.spawn(async move {
+            tokio::time::sleep(UNREAD_TIME).await;
+            if let Some(flight) = unread.upgrade() {
+                flights.remove(&flight);
+            }
+        });
     }
 
     fn read_store(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
@@ -153,8 +183,8 @@ impl Fetcher {
         if let Some(fault) = self.timed_out_just_now(content.id, began) {
             return Err(fault);
         }
-        let wanted = self.claim(content, pages_of(range), Trust::Store);
-        self.start(source, content, wanted.clone(), Want::Now);
+        let wanted = self.claim(content, pages_of(range), Trust::Store, Want::Now);
+        self.start(source, content, wanted.clone());
         self.fetch_ahead(source, content, range);
         let mut chunks = Vec::new();
         for page in pages_of(range) {
@@ -202,7 +232,10 @@ impl Fetcher {
         for attempt in 0..ATTEMPTS {
             if let Some(flight) = mine.take().or_else(|| self.flights.get(content.id, page)) {
                 match flight.wait(part.start - page.start(), part.end - page.start(), context.deadline).await {
-                    Ok(chunks) => return Ok(chunks),
+                    Ok(chunks) => {
+                        self.was_read(&flight, part);
+                        return Ok(chunks);
+                    }
                     // Somebody else's attempt, begun before this reader came, does not speak for this one.
                     Err(fault) if flight.started < began && is_passing(&fault) && !context.left().is_zero() => {
                         last = Some(fault);
@@ -216,9 +249,9 @@ impl Fetcher {
                 return Ok(vec![bytes]);
             }
             let trust = if attempt == 0 { Trust::Store } else { Trust::Nobody };
-            let wanted = self.claim(content, std::iter::once(page), trust);
+            let wanted = self.claim(content, std::iter::once(page), trust, Want::Now);
             mine = wanted.first().cloned();
-            self.start(source, content, wanted, Want::Now);
+            self.start(source, content, wanted);
         }
         Err(last.unwrap_or_else(|| {
             let message = format!("{}: the page at {} is evicted faster than it can be read", content.key, part.start);
@@ -255,11 +288,13 @@ impl Fetcher {
         for run in runs(missing, |page| *page, run_pages) {
             // Memory first: read-ahead takes what is free now, and nothing from those who wait.
             let sizes = run.iter().map(|page| page_len(content.size, *page));
-            if !self.budget.is_easy() {
-                return;
+            while !self.budget.is_easy() {
+                if !self.flights.give_up_unread() {
+                    return;
+                }
             }
             let Some(memory) = self.budget.try_take(sizes) else { return };
-            let claimed = self.claim(content, run.into_iter(), Trust::Store);
+            let claimed = self.claim(content, run.into_iter(), Trust::Store, Want::Ahead);
             self.launch_runs(source, content, claimed, Some(memory), Want::Ahead);
         }
     }
@@ -269,11 +304,18 @@ impl Fetcher {
     }
 
     /// Enters flights for those of `pages` that are neither here nor on their way.
-    fn claim(&self, content: &Content, pages: impl Iterator<Item = PageIndex>, trust: Trust) -> Vec<Arc<Flight>> {
+    fn claim(
+        &self,
+        content: &Content,
+        pages: impl Iterator<Item = PageIndex>,
+        trust: Trust,
+        want: Want,
+    ) -> Vec<Arc<Flight>> {
         let mut claimed = Vec::new();
         for page in pages {
             let is_here = || trust == Trust::Store && self.store.has_page(content.id, page);
-            match self.flights.claim(content.id, page, page_len(content.size, page), is_here) {
+            let what = (content.id, page, page_len(content.size, page));
+            match self.flights.claim(what, want == Want::Ahead, is_here) {
                 Claim::Here => {}
                 Claim::Theirs => {
                     self.metrics.joined.inc();
@@ -284,9 +326,9 @@ impl Fetcher {
         claimed
     }
 
-    fn start(self: &Arc<Self>, source: &Arc<Source>, content: &Content, flights: Vec<Arc<Flight>>, want: Want) {
+    fn start(self: &Arc<Self>, source: &Arc<Source>, content: &Content, flights: Vec<Arc<Flight>>) {
         if !flights.is_empty() {
-            self.launch_runs(source, content, flights, None, want);
+            self.launch_runs(source, content, flights, None, Want::Now);
         }
     }
 
@@ -343,7 +385,9 @@ impl Fetcher {
             if let Some(memory) = self.budget.try_take(flights.iter().map(|f| f.len)) {
                 return Some(memory);
             }
-            if let Some((flight, _)) = self.flights.take_lingering() {
+            if self.flights.give_up_unread() {
+                // What the store has first.
+            } else if let Some((flight, _)) = self.flights.take_lingering() {
                 self.metrics.not_kept.inc();
                 self.flights.remove(&flight);
             } else {
@@ -365,7 +409,7 @@ impl Offered {
             return;
         }
         if let Some(flight) = self.flight.take() {
-            self.fetcher.flights.remove(&flight);
+            self.fetcher.kept(&flight);
         }
         if let Some((flight, fill)) = self.fetcher.flights.take_lingering() {
             self.fetcher.offer(flight, fill);

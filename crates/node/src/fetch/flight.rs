@@ -16,6 +16,8 @@ pub(crate) struct Flight {
     pub(crate) page: PageIndex,
     /// Length of the page in bytes.
     pub(crate) len: u64,
+    /// Whether it is fetched for a reader that is still to come.
+    pub(crate) is_ahead: bool,
     pub(crate) started: Instant,
     state: Mutex<State>,
     changed: Notify,
@@ -29,12 +31,16 @@ struct State {
     wanted: Option<u64>,
     failed: Option<Fault>,
     memory: Option<Memory>,
+    /// Somebody has read to its end.
+    is_read: bool,
+    /// The store has it.
+    is_kept: bool,
 }
 
 impl Flight {
-    pub(crate) fn new(content: ContentId, page: PageIndex, len: u64) -> Self {
+    pub(crate) fn new(content: ContentId, page: PageIndex, len: u64, is_ahead: bool) -> Self {
         let (state, changed) = (Mutex::default(), Notify::new());
-        Self { content, page, len, started: Instant::now(), state, changed }
+        Self { content, page, len, is_ahead, started: Instant::now(), state, changed }
     }
 
     /// Holds `memory` for as long as anybody holds the flight.
@@ -72,6 +78,21 @@ impl Flight {
     /// Whether every byte came.
     pub(crate) fn is_whole(&self) -> bool {
         self.state.lock().have == self.len
+    }
+
+    /// Somebody has read its bytes up to `end`. True: nobody needs it any more, for the store has it.
+    pub(crate) fn read_to(&self, end: u64) -> bool {
+        let mut state = self.state.lock();
+        let is_done = end == self.len && !state.is_read && state.is_kept;
+        state.is_read |= end == self.len;
+        is_done
+    }
+
+    /// The store has it. True: nobody is expected to read it from here any more.
+    pub(crate) fn kept(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_kept = true;
+        !self.is_ahead || state.is_read
     }
 
     /// All of its chunks; for a whole flight.
@@ -147,7 +168,7 @@ mod tests {
     use super::*;
 
     fn flight() -> Flight {
-        Flight::new(ContentId::from_u128(1), PageIndex(0), 10)
+        Flight::new(ContentId::from_u128(1), PageIndex(0), 10, true)
     }
 
     fn soon() -> Instant {
@@ -169,6 +190,19 @@ mod tests {
         let (late, ()) = tokio::join!(late, push);
         assert_eq!(late.map(joined), Ok(b"5678".to_vec()));
         assert!(flight.is_whole());
+    }
+
+    #[test]
+    fn a_page_fetched_ahead_is_needed_until_it_is_both_kept_and_read() {
+        let kept_first = flight();
+        assert!(!kept_first.kept(), "its reader is still to come");
+        assert!(!kept_first.read_to(9), "and has not come to its end");
+        assert!(kept_first.read_to(10));
+        assert!(!kept_first.read_to(10), "told once");
+        let read_first = flight();
+        assert!(!read_first.read_to(10), "the store does not have it");
+        assert!(read_first.kept());
+        assert!(Flight::new(ContentId::from_u128(1), PageIndex(0), 10, false).kept(), "its reader has come already");
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! The flights under way, each page at most once.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use forebay_model::{ContentId, PageIndex};
 use forebay_store::Fill;
@@ -16,6 +16,9 @@ const SHARDS: usize = 16;
 /// Whole flights for which the store's queue had no room wait for it to move on, at most this many; they hold a part of
 /// the budget, and are the first to go when it is short.
 const LINGERING_MAX: usize = 64;
+/// Pages that the store has and whose reader is still to come, at most: as much as is fetched ahead of one reader by default.
+/// They hold a part of the budget, and are the first to go when it is short.
+const UNREAD_MAX: usize = 64;
 
 type Shard = Mutex<HashMap<(ContentId, PageIndex), Arc<Flight>>>;
 
@@ -25,6 +28,8 @@ pub(crate) struct Flights {
     shards: [Shard; SHARDS],
     count: AtomicUsize,
     lingering: Mutex<VecDeque<(Arc<Flight>, Fill)>>,
+    /// The table alone keeps them alive.
+    unread: Mutex<VecDeque<Weak<Flight>>>,
 }
 
 /// Who fetches a page.
@@ -49,12 +54,17 @@ impl Flights {
 
     /// Enters a flight for a page unless there is one, or the store has it. A flight leaves the table only after the
     /// store has its page, so what is in neither while the shard is locked has to be fetched.
-    pub(crate) fn claim(&self, content: ContentId, page: PageIndex, len: u64, is_here: impl FnOnce() -> bool) -> Claim {
+    pub(crate) fn claim(
+        &self,
+        (content, page, len): (ContentId, PageIndex, u64),
+        is_ahead: bool,
+        is_here: impl FnOnce() -> bool,
+    ) -> Claim {
         match self.shard(content, page).lock().entry((content, page)) {
             Entry::Occupied(_) => Claim::Theirs,
             Entry::Vacant(_) if is_here() => Claim::Here,
             Entry::Vacant(entry) => {
-                let flight = Arc::new(Flight::new(content, page, len));
+                let flight = Arc::new(Flight::new(content, page, len, is_ahead));
                 entry.insert(flight.clone());
                 self.count.fetch_add(1, Ordering::Release);
                 Claim::Mine(flight)
@@ -96,6 +106,30 @@ impl Flights {
     /// The flight that has lingered longest, which stays in the table.
     pub(crate) fn take_lingering(&self) -> Option<(Arc<Flight>, Fill)> {
         self.lingering.lock().pop_front()
+    }
+
+    /// Leaves a page that the store has in the table until its reader has come.
+    pub(crate) fn await_reader(&self, flight: &Arc<Flight>) {
+        let oldest = {
+            let mut unread = self.unread.lock();
+            unread.push_back(Arc::downgrade(flight));
+            if unread.len() > UNREAD_MAX { unread.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade()) {
+            self.remove(&oldest);
+        }
+    }
+
+    /// Gives up the page that has waited longest for its reader. False: none waits.
+    pub(crate) fn give_up_unread(&self) -> bool {
+        loop {
+            let Some(oldest) = self.unread.lock().pop_front() else { return false };
+            // Most have been read since.
+            if let Some(oldest) = oldest.upgrade() {
+                self.remove(&oldest);
+                return true;
+            }
+        }
     }
 
     /// Flights in the table.

@@ -154,6 +154,7 @@ impl UpstreamRead for CloudRead {
 /// A node and its cloud.
 pub(crate) struct World {
     pub(crate) cloud: Arc<Cloud>,
+    pub(crate) store: Arc<Store>,
     pub(crate) node: Arc<Node>,
     pub(crate) directory: Arc<TempDir>,
 }
@@ -184,13 +185,19 @@ pub(crate) fn world(setup: &Setup) -> World {
         chunk: 50_000,
     });
     let directory = Arc::new(tempfile::tempdir().expect("a directory"));
-    World { node: node(setup, &cloud, &directory), cloud, directory }
+    let (store, node) = store_and_node(setup, &cloud, &directory);
+    World { store, node, cloud, directory }
 }
 
 pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Arc<Node> {
+    store_and_node(setup, cloud, directory).1
+}
+
+fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Arc<Store>, Arc<Node>) {
     let cache =
         DirectoryOptions { path: directory.path().join("cache"), capacity: Capacity::Bytes(ByteSize(setup.capacity)) };
     let (store, _) = Store::open(&StoreOptions::new(vec![cache])).expect("a store");
+    let store = Arc::new(store);
     let facts = SourceFacts {
         path: "/ml".parse().expect("a path"),
         origin: OriginId { scheme: "s3".into(), endpoint: "http://cloud".into(), bucket: "b".into() },
@@ -204,9 +211,9 @@ pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Ar
         proof: "precondition".to_owned(),
         upstream: cloud.clone(),
     };
-    Arc::new(Node::new(NodeParts {
+    let node = Node::new(NodeParts {
         name: "test".to_owned(),
-        store: Arc::new(store),
+        store: store.clone(),
         catalog: Catalog::new(CatalogOptions { memory: ByteSize(64 << 20) }),
         sources: vec![source],
         fetch: FetchSettings {
@@ -217,7 +224,8 @@ pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Ar
             caching: Caching::Keep,
         },
         runtime: tokio::runtime::Handle::current(),
-    }))
+    });
+    (store, Arc::new(node))
 }
 
 pub(crate) fn context() -> Context {

@@ -122,6 +122,30 @@ async fn a_stream_is_fetched_ahead_in_few_requests_and_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_fetched_ahead_reaches_its_reader_from_memory() {
+    let w = world(&Setup::default());
+    let bytes = pattern(6, 60 * PAGE as usize);
+    w.cloud.put("stream", bytes.clone());
+    let content = w.content("/ml/stream").await;
+    for page in 0..12 {
+        w.read(&content, page * PAGE, PAGE).await.expect("a read");
+    }
+    let until = Instant::now() + Duration::from_secs(10);
+    while !w.store.has_page(content.id, PageIndex(12)) {
+        assert!(Instant::now() < until, "the next page does not reach the store");
+        tokio::task::yield_now().await;
+    }
+    let before = w.store.stats().bytes_read;
+    let mut buffer = vec![0; PAGE as usize];
+    let range = ByteRange::at(12 * PAGE, PAGE, content.size);
+    assert_eq!(w.node.read_now(&context(), &content, range, &mut buffer), ReadNow::Filled);
+    assert!(buffer == bytes[range.start as usize..range.end as usize]);
+    assert_eq!(w.store.stats().bytes_read, before, "it was not read back from the disk");
+    assert_eq!(w.node.read_now(&context(), &content, range, &mut buffer), ReadNow::Filled);
+    assert_eq!(w.store.stats().bytes_read, before + PAGE, "it is not held in memory for a second reader");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_object_is_an_error_and_then_the_new_version() {
     let w = world(&Setup { freshness: Freshness::Immutable, ..Setup::default() });
     w.cloud.put("f", pattern(1, 3 * PAGE as usize));
