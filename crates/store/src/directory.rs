@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 
 use crate::device::{self, Root};
 use crate::error::StoreError;
-use crate::eviction::{Groups, Owner, Unit};
+use crate::eviction::{Owner, Unit};
+use crate::group::Groups;
 use crate::large::LARGE;
 use crate::lease;
 use crate::options::{BootId, Reserve, share};
@@ -51,7 +52,7 @@ pub(crate) struct Directory {
     pub(crate) used: AtomicU64,
     /// Bytes offered: the clock of eviction.
     pub(crate) offered: AtomicU64,
-    /// When each group was last used.
+    /// Its groups.
     pub(crate) groups: Groups,
     /// Something had to be refused or evicted for want of room.
     pub(crate) full: AtomicBool,
@@ -181,12 +182,17 @@ impl Directory {
         Unit::new(owner, self.clock(), self.groups.get(group))
     }
 
-    pub(crate) fn add_used(&self, bytes: u64) {
+    /// So many bytes more of `unit` are here.
+    pub(crate) fn add_used(&self, unit: &Unit, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
+        unit.group.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn sub_used(&self, bytes: u64) {
+    /// `unit` is gone.
+    pub(crate) fn sub_used(&self, unit: &Unit) {
+        let bytes = unit.bytes.load(Ordering::Relaxed);
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+        unit.group.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Lets another process have it.

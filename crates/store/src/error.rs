@@ -77,6 +77,12 @@ pub enum NotKept {
     /// The content lies on another directory already.
     #[error("the content lies on another directory")]
     Elsewhere,
+    /// There is no room, and pins hold what else might be evicted: unpin something, or give the store more room.
+    #[error("pinned contents fill the store")]
+    Pinned,
+    /// The content's group has its quota's worth of the directory, and none of that may be evicted.
+    #[error("the group's quota is used up")]
+    Quota,
     /// The directory failed, now or before.
     #[error("the directory failed")]
     Failed,
@@ -89,8 +95,16 @@ pub enum NotKept {
 }
 
 impl NotKept {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::QueueFull, Self::Full, Self::Elsewhere, Self::Failed, Self::Invalid, Self::Closed];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::QueueFull,
+        Self::Full,
+        Self::Elsewhere,
+        Self::Pinned,
+        Self::Quota,
+        Self::Failed,
+        Self::Invalid,
+        Self::Closed,
+    ];
 
     /// The label of the metric.
     pub(crate) fn label(self) -> &'static str {
@@ -98,6 +112,8 @@ impl NotKept {
             Self::QueueFull => "queue_full",
             Self::Full => "full",
             Self::Elsewhere => "elsewhere",
+            Self::Pinned => "pinned",
+            Self::Quota => "quota",
             Self::Failed => "failed",
             Self::Invalid => "invalid",
             Self::Closed => "closed",

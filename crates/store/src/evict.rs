@@ -6,7 +6,6 @@
 //! lost the record of a hole looks for the old name, and finds nothing.
 
 use std::io;
-use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,12 +13,14 @@ use std::time::{Duration, Instant};
 use forebay_model::{EXTENT, ExtentIndex};
 
 use crate::device;
-use crate::eviction::{Moment, Owner, Unit};
+use crate::error::NotKept;
+use crate::eviction::Owner;
 use crate::large::{self, Extent, Large};
 use crate::lease::WriteLease;
 use crate::metrics::Counters;
 use crate::pack::{self, Pack};
 use crate::record::Record;
+use crate::victim::{Among, Newcomer};
 use crate::writer::Writer;
 
 /// How long a file system without room is left alone: evicting for it any faster would empty the cache for whoever else
@@ -43,14 +44,20 @@ pub(crate) struct KnownSpace {
 }
 
 impl Writer {
-    /// Makes room for `bytes`. False: there is none, and nothing may go. `protect` is about to be written.
-    pub(crate) fn make_room(&mut self, bytes: u64, protect: Option<&Arc<Unit>>) -> bool {
+    /// Makes room for `bytes`, within the quota of the newcomer's group and within the directory's.
+    pub(crate) fn make_room(&mut self, bytes: u64, newcomer: Newcomer<'_>) -> Result<(), NotKept> {
+        self.make_room_in_group(bytes, newcomer)?;
         while self.directory.used.load(Ordering::Relaxed) + self.log.len() + bytes > self.directory.quota {
             self.directory.full.store(true, Ordering::Relaxed);
-            if self.evict_one(protect).is_none() {
-                return false;
+            if self.evict_one(Among::All(Some(newcomer))).is_none() {
+                return Err(self.why_full());
             }
         }
+        if self.has_space(bytes, newcomer) { Ok(()) } else { Err(NotKept::Full) }
+    }
+
+    /// Whether the file system has room for `bytes` above the reserve, if need be after something was evicted.
+    fn has_space(&mut self, bytes: u64, newcomer: Newcomer<'_>) -> bool {
         let wanted = self.directory.reserve + bytes;
         let Some(mut available) = self.available() else { return false };
         if available < wanted {
@@ -72,7 +79,7 @@ impl Writer {
         self.directory.full.store(true, Ordering::Relaxed);
         let mut freed = 0;
         while freed < wanted - available {
-            match self.evict_one(protect) {
+            match self.evict_one(Among::All(Some(newcomer))) {
                 Some(bytes) => freed += bytes,
                 None => break,
             }
@@ -106,13 +113,13 @@ impl Writer {
         }
     }
 
-    /// Evicts the policy's choice; how many bytes were freed. None: nothing may go.
-    pub(crate) fn evict_one(&mut self, protect: Option<&Arc<Unit>>) -> Option<u64> {
+    /// Evicts one of those; how many bytes were freed. None: nothing may go.
+    pub(crate) fn evict_one(&mut self, among: Among<'_>) -> Option<u64> {
         // What is written and not yet readable must be neither lost nor evicted half.
         self.flush();
         for _ in 0..MAX_FRUITLESS {
             let before = self.directory.used.load(Ordering::Relaxed);
-            let victim = self.victim(protect)?;
+            let victim = self.victim(among)?;
             match &victim.owner {
                 Owner::Pack(pack) => {
                     if let Some(pack) = pack.upgrade() {
@@ -139,23 +146,6 @@ impl Writer {
         None
     }
 
-    fn victim(&mut self, protect: Option<&Arc<Unit>>) -> Option<Arc<Unit>> {
-        let now = Moment { clock: self.directory.clock(), quota: self.directory.quota };
-        let open_packs = &self.open_packs;
-        let may = |unit: &Unit| {
-            if protect.is_some_and(|protect| ptr::eq(&**protect, unit)) {
-                return false;
-            }
-            match &unit.owner {
-                Owner::Pack(pack) => open_packs.iter().all(|open| !ptr::eq(Arc::as_ptr(&open.pack), pack.as_ptr())),
-                Owner::Extent(large, _) => {
-                    large.upgrade().is_none_or(|large| large.handouts.load(Ordering::Acquire) == 0)
-                }
-            }
-        };
-        self.policy.victim(now, &may)
-    }
-
     /// Unlinks a pack. Its readers read on; its descriptor is in this process only, and closes with the last of them.
     pub(crate) fn drop_pack(&mut self, pack: &Arc<Pack>) {
         self.flush();
@@ -165,7 +155,7 @@ impl Writer {
         }
         self.open_packs.retain(|open| open.pack.slot != pack.slot);
         self.policy.remove(&pack.unit);
-        self.directory.sub_used(pack.unit.bytes.load(Ordering::Relaxed));
+        self.directory.sub_used(&pack.unit);
         pack.close();
         self.unlink(&pack::name(pack.number));
         self.record(&Record::PackGone { pack: pack.number });
@@ -206,7 +196,7 @@ impl Writer {
 
     fn account_gone(&mut self, extent: &Extent) {
         self.policy.remove(&extent.unit);
-        self.directory.sub_used(extent.unit.bytes.load(Ordering::Relaxed));
+        self.directory.sub_used(&extent.unit);
     }
 
     /// Punches the hole of an extent that nobody in this process reads. False: the file is to be unlinked.

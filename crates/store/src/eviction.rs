@@ -5,13 +5,12 @@
 
 mod probation;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use forebay_model::ExtentIndex;
-use parking_lot::Mutex;
 
+use crate::group::GroupState;
 use crate::large::Large;
 use crate::pack::Pack;
 
@@ -28,13 +27,9 @@ pub(crate) struct Unit {
     pub(crate) hit_bytes: AtomicU64,
     /// The directory's clock when it was last filled or read.
     pub(crate) touched: AtomicU64,
-    /// The same of anything of its group on the directory.
-    pub(crate) group: Arc<AtomicU64>,
+    /// Its group on the directory.
+    pub(crate) group: Arc<GroupState>,
 }
-
-/// When each group of a directory was last used. As many entries as there are groups: sources and their classes.
-#[derive(Debug, Default)]
-pub(crate) struct Groups(Mutex<HashMap<u64, Arc<AtomicU64>>>);
 
 /// Whose bytes a unit stands for.
 #[derive(Clone, Debug)]
@@ -68,7 +63,7 @@ pub(crate) trait Policy: Send + std::fmt::Debug {
 }
 
 impl Unit {
-    pub(crate) fn new(owner: Owner, clock: u64, group: Arc<AtomicU64>) -> Arc<Self> {
+    pub(crate) fn new(owner: Owner, clock: u64, group: Arc<GroupState>) -> Arc<Self> {
         let zero = || AtomicU64::new(0);
         Arc::new(Self { owner, bytes: zero(), hit_bytes: zero(), touched: AtomicU64::new(clock), group })
     }
@@ -81,17 +76,11 @@ impl Unit {
 
     /// Sets the time of the last use.
     pub(crate) fn touch(&self, clock: u64) {
-        for touched in [&self.touched, &*self.group] {
+        for touched in [&self.touched, &self.group.touched] {
             // Read first: a store to a shared line on every read would not scale.
             if touched.load(Ordering::Relaxed) != clock {
                 touched.store(clock, Ordering::Relaxed);
             }
         }
-    }
-}
-
-impl Groups {
-    pub(crate) fn get(&self, group: u64) -> Arc<AtomicU64> {
-        Arc::clone(self.0.lock().entry(group).or_default())
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use forebay_model::{
     BLOCKS_PER_PAGE, ContentId, EXTENT, ExtentIndex, PAGE, PAGES_PER_EXTENT, PageIndex, block_count, page_count,
@@ -49,6 +50,8 @@ pub(crate) struct Large {
     pub(crate) handouts: AtomicU32,
     /// The file is unlinked or about to be.
     pub(crate) gone: AtomicBool,
+    /// When it was made, or recovered.
+    pub(crate) begun: Instant,
 }
 
 /// What is resident of one extent. A bit a page.
@@ -83,6 +86,7 @@ impl Large {
             resident: AtomicU32::new(0),
             handouts: AtomicU32::new(0),
             gone: AtomicBool::new(false),
+            begun: Instant::now(),
         }
     }
 

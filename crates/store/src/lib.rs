@@ -48,7 +48,9 @@ mod directory;
 mod error;
 mod evict;
 mod eviction;
+mod expire;
 mod files;
+mod group;
 mod handout;
 mod index;
 mod large;
@@ -69,15 +71,17 @@ mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod victim;
 mod writeback;
 mod writer;
 
 pub use batch::BatchRead;
 pub use error::{NotKept, StoreError};
+pub use group::{Group, GroupRules, GroupStats};
 pub use handout::{Descriptor, HandoutLease};
 pub use metrics::{DirectoryStats, StoreStats};
 pub use options::{BootId, DirectoryOptions, Reserve, Scrub, StoreOptions};
-pub use queue::{Done, Fill, Group, Kept};
+pub use queue::{Done, Fill, Kept};
 pub use read::{Caching, ReadOutcome, Residency};
 pub use recover::Recovery;
 pub use store::Store;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use forebay_model::{BlockSum, ContentId, SMALL_MAX, block_count, block_sum, block_sums};
 
@@ -45,6 +46,8 @@ pub(crate) struct Pack {
     pub(crate) unit: Arc<Unit>,
     /// The file is unlinked or about to be. Set by its directory's writer.
     pub(crate) gone: AtomicBool,
+    /// When it was begun, or recovered.
+    pub(crate) begun: Instant,
     /// Its descriptor.
     pub(crate) file: Arc<FileSlot>,
     /// Its descriptor for reading past the page cache.
@@ -62,6 +65,7 @@ impl Pack {
             objects: 0.into(),
             unit: directory.new_unit(Owner::Pack(Weak::clone(pack)), group),
             gone: false.into(),
+            begun: Instant::now(),
             file,
             direct: Arc::default(),
         })

@@ -10,6 +10,7 @@ use forebay_model::{BlockSum, ContentId, ExtentIndex, PageIndex};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::NotKept;
+use crate::group::Group;
 use crate::index::SmallPlace;
 use crate::large::Large;
 use crate::pack::Pack;
@@ -18,10 +19,6 @@ use crate::writer::fill_bytes;
 /// Orders to let go that may wait. They are rare (a changed object, a damaged block), and one that finds no place is not
 /// lost for good: what it is about is found again, or evicted unread.
 const MAX_ORDERS: usize = 65_536;
-
-/// An opaque number that the store keeps with each content: source and class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Group(pub u64);
 
 /// A page to keep.
 #[derive(Clone, Debug)]

@@ -213,7 +213,7 @@ impl<'a> Replay<'a> {
     fn settle(self, policy: &mut dyn Policy, report: &mut Recovery) -> Vec<Arc<Large>> {
         let directory = self.directory;
         let mut settle = |unit: &Arc<Unit>| {
-            directory.add_used(unit.bytes.load(Ordering::Relaxed));
+            directory.add_used(unit, unit.bytes.load(Ordering::Relaxed));
             policy.insert(Arc::clone(unit), false);
         };
         let mut gone = Vec::new();

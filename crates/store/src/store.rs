@@ -1,5 +1,6 @@
 //! The store: what others see of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -13,12 +14,14 @@ use crate::batch::BatchRead;
 use crate::compact::COMPACT_MIN;
 use crate::directory::{self, Directory};
 use crate::error::{NotKept, StoreError};
+use crate::expire;
 use crate::files::OpenFiles;
+use crate::group::{Group, GroupRules, GroupStats, quota_share};
 use crate::handout::{Descriptor, HandedOut, MAX_SHARE};
 use crate::index::Index;
 use crate::metrics::{DirectoryStats, StoreCollector, StoreStats};
 use crate::options::{BootId, Scrub, StoreOptions, share};
-use crate::queue::{Done, Fill, Kept};
+use crate::queue::{Done, Fill, Kept, Order};
 use crate::read::{Caching, Reach, ReadOutcome, Residency};
 use crate::recover::{self, Recovered, Recovery};
 use crate::scrub;
@@ -126,7 +129,11 @@ impl Store {
             spawn(format!("fb-store-{}", directory.index), Box::new(move || writer.run()))?;
         }
         let shared = Arc::clone(&self.shared);
-        spawn("fb-store-sweep".into(), Box::new(move || sweep::run(&shared)))?;
+        let tidy = move || {
+            sweep::run(&shared);
+            expire::run(&shared);
+        };
+        spawn("fb-store-sweep".into(), Box::new(tidy))?;
         if scrub.period.is_zero() {
             return Ok(());
         }
@@ -210,6 +217,40 @@ impl Store {
     /// Drops a content. Whoever has it open keeps its bytes.
     pub fn forget(&self, id: ContentId) {
         self.shared.forget(id);
+    }
+
+    /// What a group may take from now on, and how long it stays. It holds until the store closes: tell it after each start.
+    pub fn set_group(&self, group: Group, rules: &GroupRules) {
+        let all = self.shared.directories.iter().map(|directory| directory.quota).sum();
+        for directory in &self.shared.directories {
+            directory.groups.set(group.0, rules, quota_share(rules.quota, directory.quota, all));
+        }
+    }
+
+    /// Drops all contents of a group, pinned or not. Whoever has one open keeps its bytes. Returns before it is done.
+    pub fn forget_group(&self, group: Group) {
+        let index = &self.shared.index;
+        for directory in &self.shared.directories {
+            for pack in index.packs_of(directory.index).into_iter().filter(|pack| pack.group == group.0) {
+                if directory.queue.order(Order::DropPack(Arc::clone(&pack))) {
+                    index.remove_pack(&pack);
+                }
+            }
+            for large in index.larges_of(directory.index).into_iter().filter(|large| large.group == group.0) {
+                if directory.queue.order(Order::DropLarge(Arc::clone(&large))) {
+                    index.remove_large(&large);
+                }
+            }
+        }
+    }
+
+    /// What each group takes at this moment, in the order of their numbers.
+    pub fn groups(&self) -> Vec<GroupStats> {
+        let mut bytes = BTreeMap::new();
+        for state in self.shared.directories.iter().flat_map(|directory| directory.groups.all()) {
+            *bytes.entry(Group(state.group)).or_default() += state.used.load(Ordering::Relaxed);
+        }
+        bytes.into_iter().map(|(group, bytes_resident)| GroupStats { group, bytes_resident }).collect()
     }
 
     /// Figures at this moment.

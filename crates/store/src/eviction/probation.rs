@@ -137,7 +137,7 @@ impl Policy for Probation {
 
 fn is_idle(unit: &Unit, now: Moment) -> bool {
     let since = |touched: &AtomicU64| now.clock.saturating_sub(touched.load(Ordering::Relaxed));
-    since(&unit.group) > now.quota / GROUP_IDLE || since(&unit.touched) > now.quota.saturating_mul(UNIT_IDLE)
+    since(&unit.group.touched) > now.quota / GROUP_IDLE || since(&unit.touched) > now.quota.saturating_mul(UNIT_IDLE)
 }
 
 /// Marsaglia's xorshift64.
@@ -157,8 +157,9 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::seq::SliceRandom;
 
-    use super::super::{Groups, Owner};
+    use super::super::Owner;
     use super::*;
+    use crate::group::Groups;
 
     /// A cache of `quota` objects of one byte, in units of `per_unit` objects filled in order of arrival.
     struct Cache {

@@ -13,6 +13,7 @@ use crate::large::{self, Extent, Large, bit};
 use crate::queue::Fill;
 use crate::read::Caching;
 use crate::record::Record;
+use crate::victim::Newcomer;
 use crate::writeback::Target;
 
 impl Writer {
@@ -39,9 +40,8 @@ impl Writer {
             }
         }
         let protect = known.and_then(|large| large.extent(page.extent())).map(|extent| Arc::clone(&extent.unit));
-        if !self.make_room(bytes, protect.as_ref()) {
-            return Err(NotKept::Full);
-        }
+        let group = self.directory.groups.get(fill.group.0);
+        self.make_room(bytes, Newcomer { group: &group, protect: protect.as_ref() })?;
         // Making room may have taken the content away, and another directory may have it since.
         let large = match self.shared.index.large(fill.id) {
             Some(large) if large.size != fill.size => return Err(NotKept::Invalid),
@@ -87,7 +87,8 @@ impl Writer {
             None
         };
         let to = Place { file: &file, direct, offset: page.start(), len: bytes };
-        self.write(to, parts, &target, known.as_ref())?;
+        let group = self.directory.groups.get(large.group);
+        self.write(to, parts, &target, Newcomer { group: &group, protect: known.as_ref() })?;
         if large.gone.load(Ordering::Acquire) {
             // Something was evicted for the write, and it was this file.
             return Err(NotKept::Full);
@@ -101,7 +102,7 @@ impl Writer {
         extent.written.fetch_or(bit(page), Ordering::Relaxed);
         extent.unit.bytes.fetch_add(bytes, Ordering::Relaxed);
         extent.unit.touch(clock);
-        self.directory.add_used(bytes);
+        self.directory.add_used(&extent.unit, bytes);
         for (known, sum) in extent.sums(page).iter().zip(&fill.sums) {
             known.store(sum.0, Ordering::Relaxed);
         }

@@ -28,6 +28,7 @@ use crate::pack::Pack;
 use crate::queue::{Answer, Fill, Kept, Order, Taken};
 use crate::record::Record;
 use crate::shared::Shared;
+use crate::victim::Among;
 use crate::writeback::{Failed, Target, Writeback};
 
 mod large;
@@ -155,7 +156,7 @@ impl Writer {
             compact::if_due(self);
             if self.log_is_stale {
                 // The room that the log needs may be the cache's own.
-                self.evict_one(None);
+                self.evict_one(Among::All(None));
             }
         }
         for order in orders {

@@ -9,7 +9,7 @@ use crate::device;
 use crate::directory::Directory;
 use crate::error::NotKept;
 use crate::evict::FULL_REST;
-use crate::eviction::Unit;
+use crate::victim::{Among, Newcomer};
 use crate::writeback::Target;
 
 /// Where bytes go.
@@ -28,13 +28,13 @@ impl Writer {
         mut to: Place<'_>,
         parts: impl Fn() -> I,
         target: &Target,
-        protect: Option<&Arc<Unit>>,
+        newcomer: Newcomer<'_>,
     ) -> Result<(), NotKept> {
         let mut outcome = self.put(&to, &parts);
         if outcome.as_ref().is_err_and(device::is_full) {
             // No other description of the file may be open when the kernel is asked for its lease.
             to.direct = None;
-            if self.evict_one(protect).is_some() {
+            if self.evict_one(Among::All(Some(newcomer))).is_some() {
                 outcome = self.put(&to, &parts);
             }
         }

@@ -12,6 +12,7 @@ use crate::index::SmallPlace;
 use crate::pack::{self, Pack};
 use crate::queue::Fill;
 use crate::record::Record;
+use crate::victim::Newcomer;
 use crate::writeback::Target;
 
 impl Writer {
@@ -22,9 +23,9 @@ impl Writer {
         }
         let len = fill.size;
         let total = pack::entry_len(len);
-        if !self.make_room(total, None) {
-            return Err(NotKept::Full);
-        }
+        let group = self.directory.groups.get(fill.group.0);
+        let newcomer = Newcomer { group: &group, protect: None };
+        self.make_room(total, newcomer)?;
         let header = pack::entry_header(fill.id, fill.group.0, len as u32, &fill.sums);
         let at = self.open_pack(fill.group.0, total)?;
         let open = &self.open_packs[at];
@@ -32,15 +33,15 @@ impl Writer {
         let (file, offset) = (Arc::clone(&open.file), open.len);
         let target = Target::Pack(Arc::clone(&open.pack));
         let to = Place { file: &file, direct: None, offset, len: total };
-        self.write(to, parts, &target, None)?;
+        self.write(to, parts, &target, newcomer)?;
         // Evicting for room does not touch an open pack: it stands where it stood.
         let clock = self.directory.clock();
         let open = &mut self.open_packs[at];
         open.len += total;
         open.pack.unit.bytes.fetch_add(total, Ordering::Relaxed);
         open.pack.unit.touch(clock);
-        self.directory.add_used(total);
         let pack = Arc::clone(&open.pack);
+        self.directory.add_used(&pack.unit, total);
         let (number, offset) = (pack.number, offset as u32);
         let place = SmallPlace::new(pack.slot, offset, len as u32, true);
         self.record(&Record::Small { id: fill.id, pack: number, offset, len: len as u32, verified: true });
