@@ -263,11 +263,16 @@ impl Fetcher {
         if !self.store.has_page(content.id, PageIndex::of(part.start)) {
             return None;
         }
+        // What lies in memory is copied here and now: a change of threads would cost more than the copy
+        // (docs/decisions/0009-reads-that-wait.md).
+        let mut buffer = vec![0; part.len() as usize];
+        match self.store.read_cached(content.id, content.size, part, &mut buffer) {
+            Some(ReadOutcome::Filled) => return Some(Bytes::from(buffer)),
+            Some(ReadOutcome::Absent) => return None,
+            None => {}
+        }
         let (this, content) = (self.clone(), content.clone());
-        let read = move || {
-            let mut buffer = vec![0; part.len() as usize];
-            this.read_store(&content, part, &mut buffer).then(|| Bytes::from(buffer))
-        };
+        let read = move || this.read_store(&content, part, &mut buffer).then(|| Bytes::from(buffer));
         self.runtime.spawn_blocking(read).await.ok().flatten()
     }
 
