@@ -89,9 +89,10 @@ pub(crate) fn name(number: u32) -> String {
     format!("{PACKS}/{number:08x}")
 }
 
-/// The number in a pack's file name.
+/// The number in a pack's file name. A name that the store does not give has none.
 pub(crate) fn parse_name(file_name: &str) -> Option<u32> {
-    (file_name.len() == 8).then(|| u32::from_str_radix(file_name, 16).ok()).flatten()
+    let number = u32::from_str_radix(file_name, 16).ok()?;
+    (name(number) == format!("{PACKS}/{file_name}")).then_some(number)
 }
 
 /// The length at which packs of a directory of `quota` bytes are closed.
@@ -161,6 +162,14 @@ mod tests {
             entry[at] ^= 0x10;
             assert_eq!(verify_entry(&entry, id, 4, len), None, "byte {at}");
             entry[at] ^= 0x10;
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_store_does_not_give_names_no_pack() {
+        assert_eq!(parse_name("0000001f"), Some(0x1f));
+        for name in ["+000001f", "0000001F", "1f", "00000001f", "0000001g", ""] {
+            assert_eq!(parse_name(name), None, "{name}");
         }
     }
 
