@@ -191,7 +191,7 @@ fn a_byte_flipped_in_the_log_cuts_it_there_and_costs_nothing_before() {
         for boot in [1, 2] {
             let found = stopped.found(&log.flipped(at), boot, |store| {
                 if at % 8 == 0 {
-                    heal(store)
+                    heal(store);
                 }
             });
             let spoken = spoken_of(&log.bytes, at);
@@ -210,7 +210,7 @@ fn a_byte_flipped_in_the_data_costs_what_it_belongs_to_and_nothing_else() {
         for at in 0..image.bytes.len() {
             let found = stopped.found(&image.flipped(at), 2, |store| {
                 if at % 16 == 0 {
-                    heal(store)
+                    heal(store);
                 }
             });
             let place = image.start + at as u64;
@@ -237,7 +237,7 @@ fn a_file_cut_at_any_length_costs_what_is_cut_off() {
     for len in 0..log.len {
         let found = stopped.found(&log.cut(len), 1 + (len % 2) as u8, |store| {
             if len % 16 == 0 {
-                heal(store)
+                heal(store);
             }
         });
         assert_eq!(found, spoken_of(&log.bytes, len as usize), "{len} bytes of the log");
@@ -246,7 +246,7 @@ fn a_file_cut_at_any_length_costs_what_is_cut_off() {
         for len in (image.start.saturating_sub(1)..image.len).chain([0]) {
             let found = stopped.found(&image.cut(len), 2, |store| {
                 if len % 16 == 0 {
-                    heal(store)
+                    heal(store);
                 }
             });
             assert_eq!(found, &all() - &image.holds(len, image.len), "{len} bytes of {}", image.name.display());
