@@ -42,6 +42,8 @@
 //! ```
 
 mod compact;
+#[cfg(test)]
+mod crash;
 mod device;
 mod directory;
 mod error;

@@ -184,7 +184,7 @@ fn header(salt: u64) -> Vec<u8> {
 }
 
 /// Version and salt of a header that is whole.
-fn parse_header(header: &[u8; HEADER]) -> Option<(u32, u64)> {
+pub(crate) fn parse_header(header: &[u8; HEADER]) -> Option<(u32, u64)> {
     let field = |at: usize| header[at..at + 8].try_into().map(u64::from_le_bytes).ok();
     let sound = header[..8] == MAGIC && field(24)? == block_sum(&header[..24]).0;
     sound.then_some((field(8)? as u32, field(16)?))

@@ -19,8 +19,8 @@ use crate::files::{FileSlot, OpenFiles};
 pub(crate) const PACKS: &str = "packs";
 /// The length of a pack above which a new one is begun, on a directory that is large enough.
 const PACK_MAX: u64 = 64 << 20;
-/// And on the smallest directory.
-const PACK_MIN: u64 = 1 << 20;
+/// And on the smallest directory. In the tests of this crate's inside whole lives of a store pass in kilobytes.
+const PACK_MIN: u64 = if cfg!(test) { 8 << 10 } else { 1 << 20 };
 /// Packs that a directory should be cut into, so that one eviction is a small part of it.
 const PACKS_PER_DIRECTORY: u64 = 128;
 
