@@ -50,6 +50,8 @@ mod error;
 mod evict;
 mod eviction;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod handout;
 mod index;
 mod large;

@@ -22,7 +22,7 @@ const LOG_NEW: &str = "index.new";
 const MAGIC: [u8; 8] = *b"FOREBAYI";
 /// Version of the whole directory's format.
 pub(crate) const VERSION: u32 = 1;
-const HEADER: usize = 32;
+pub(crate) const HEADER: usize = 32;
 /// Bytes read at a time.
 const WINDOW: usize = 4 << 20;
 /// Bytes collected before a rewritten log is written on.
@@ -172,7 +172,7 @@ impl Log {
     }
 }
 
-fn header(salt: u64) -> Vec<u8> {
+pub(crate) fn header(salt: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER);
     header.extend_from_slice(&MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
