@@ -63,7 +63,8 @@ def texts_stand() -> list[str]:
 def copy_sources() -> Path:
     tree = WORK / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,10 +76,11 @@ def is_found(tree: Path, crate: str, test: str) -> str | None:
     """None if the test fails as it should; else what went wrong."""
     command = ["cargo", "test", "--release", "--locked", "-p", crate, "--lib"]
     environment = {**os.environ, "CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(WORK / "build"))}
-    built = subprocess.run([*command, "--no-run"], cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    run = {"cwd": tree, "env": environment, "capture_output": True, "text": True, "timeout": SECONDS}
+    built = subprocess.run([*command, "--no-run"], **run)
     if built.returncode != 0:
         return "does not build:\n" + built.stderr
-    ran = subprocess.run([*command, test, "--", "--exact"], cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    ran = subprocess.run([*command, test, "--", "--exact"], **run)
     if f"{test} ... FAILED" in ran.stdout:
         return None
     return "was not found:\n" + ran.stdout[-2000:]
@@ -105,7 +107,8 @@ def main() -> int:
         why = is_found(tree, crate, test)
         (tree / file).write_text(sound)
         missed += why is not None
-        print(f"{'found ' if why is None else 'MISSED'} {time.monotonic() - begun:6.1f} s  {test}  {old.strip().splitlines()[0]}", flush=True)
+        verdict, seconds = "found " if why is None else "MISSED", time.monotonic() - begun
+        print(f"{verdict} {seconds:6.1f} s  {test}  {old.strip().splitlines()[0]}", flush=True)
         if why is not None:
             print(why)
     return 1 if missed else 0
