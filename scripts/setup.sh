@@ -14,7 +14,8 @@ target="${1:-test}"
 build=(gcc libc6-dev make)
 mount=(fuse3)
 servers=(nginx-light)
-tools=(libcap2-bin util-linux procps findutils)
+# A small ext4 for disks that fail; a C++ compiler for libFuzzer.
+tools=(libcap2-bin util-linux procps findutils mount e2fsprogs g++)
 python=(python3-venv python3-torch python3-torchvision python3-pil python3-numpy)
 images=(openclipart-png)
 

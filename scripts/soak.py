@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The tests again, longer (make soak): properties with 10^4 cases, the memory of the crates with unsafe code watched by
-AddressSanitizer, and rounds of the tests with real parts, faults and kills.
+"""The tests again, longer (make soak): properties and crashes with 10^4 cases, the memory of the crates with unsafe code
+watched by AddressSanitizer, every fuzz target for ten minutes with the compiler's coverage to guide it, defects planted for the
+targets to find, and rounds of the tests with real parts, faults and kills.
 
 Goes on after a failure, writes bench/results/soak.json, and ends with status 1 when anything failed.
 """
@@ -8,9 +9,11 @@ Goes on after a failure, writes bench/results/soak.json, and ends with status 1 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +25,14 @@ ROUND_TESTS = ["test_openclipart.py", "test_faults.py", "test_changes.py", "test
 STEP_SECONDS = 2400
 # The crates that have unsafe code, and those that read bytes of others.
 WATCHED = ["forebay-store", "forebay-fuse", "forebay-wire", "forebay-model"]
+# The crates that have fuzz targets: the tests whose names begin with `fuzz::`.
+FUZZED = ["forebay-store", "forebay-wire"]
+TARGET = f"{os.uname().machine}-unknown-linux-gnu"
+# As `cargo bolero` builds for libFuzzer, with AddressSanitizer.
+FUZZ_FLAGS = " ".join(
+    ["--cfg fuzzing --cfg fuzzing_libfuzzer -Cpasses=sancov-module -Zsanitizer=address"]
+    + [f"-Cllvm-args=-sanitizer-coverage-{what}" for what in ("level=4", "inline-8bit-counters", "pc-table", "trace-compares")]
+)
 
 
 def step(name: str, command: list[str], environment: dict[str, str] | None = None) -> dict:
@@ -34,26 +45,75 @@ def step(name: str, command: list[str], environment: dict[str, str] | None = Non
     return {"id": name, "passed": code == 0, "seconds": round(time.monotonic() - begun, 1)}
 
 
+def fuzz(seconds: int) -> list[dict]:
+    """Builds the fuzz targets for libFuzzer and lets each run, as many at once as there are cores."""
+    print(f"soak: fuzz targets, {seconds} s each", flush=True)
+    command = ["cargo", "test", "--release", "--locked", "--lib", "--no-run", "--message-format", "json"]
+    command += ["--target", TARGET, "--target-dir", "target/fuzz"] + [word for crate in FUZZED for word in ("-p", crate)]
+    environment = {**os.environ, "RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": FUZZ_FLAGS, "BOLERO_FUZZER": "libfuzzer"}
+    begun = time.monotonic()
+    built = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, timeout=STEP_SECONDS)
+    steps = [{"id": "fuzz targets built", "passed": built.returncode == 0, "seconds": round(time.monotonic() - begun, 1)}]
+    programs = [Path(path) for path in re.findall(r'"executable":"([^"]+)"', built.stdout)]
+    targets = []
+    for program in programs:
+        listed = subprocess.run([program, "--list"], capture_output=True, text=True, timeout=60).stdout
+        targets += [(program, name) for name in re.findall(r"^(fuzz::\w+): test$", listed, re.M)]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return steps + list(pool.map(lambda target: fuzz_one(*target, seconds), targets))
+
+
+def fuzz_one(program: Path, name: str, seconds: int) -> dict:
+    # What led to new places is kept for the next time; what failed stands beside it.
+    crate = program.name.rsplit("-", 1)[0]
+    place = ROOT / "target" / "fuzz" / "corpora" / crate / name.removeprefix("fuzz::")
+    (place / "corpus").mkdir(parents=True, exist_ok=True)
+    limits = f"-max_total_time={seconds} -max_len=4096 -timeout=20 -rss_limit_mb=2048"
+    environment = {
+        **os.environ,
+        "BOLERO_LIBFUZZER_ARGS": f"{place}/corpus -artifact_prefix={place}/ {limits}",
+        "BOLERO_TEST_NAME": name,
+        "BOLERO_LIBTEST_HARNESS": "1",
+        # The process ends when libFuzzer does, and never comes to free what the test harness holds.
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    command = [program, name, "--exact", "--nocapture", "--test-threads", "1"]
+    begun = time.monotonic()
+    with (place / "log").open("w") as log:
+        try:
+            code = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=seconds + 300).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+    ended = re.findall(r"#(\d+)\s+DONE.*", (place / "log").read_text(errors="replace"))
+    passed = code == 0 and bool(ended)
+    done = {"id": f"{name} of {crate}", "passed": passed, "seconds": round(time.monotonic() - begun, 1)}
+    print(f"soak: {done['id']}: {ended[-1] if ended else 'no'} inputs, status {code}", flush=True)
+    return done
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=10_000, help="cases of each property")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the tests with real parts")
+    parser.add_argument("--fuzz-seconds", type=int, default=600, help="how long each fuzz target runs")
     options = parser.parse_args()
     cargo = ["cargo", "test", "--release", "--locked"]
     steps = [
         step(
             f"properties, {options.cases} cases each",
-            [*cargo, "--workspace", "--lib", "--test", "round_trip", "--test", "damage"],
+            [*cargo, "--workspace", "--lib", "--test", "round_trip", "--test", "damage", "--test", "kills"],
             {"PROPTEST_CASES": str(options.cases)},
         ),
         step(
             f"AddressSanitizer: {', '.join(WATCHED)}",
-            [*cargo, "--lib", "--tests", "--target", f"{os.uname().machine}-unknown-linux-gnu", "--target-dir", "target/asan"]
+            [*cargo, "--lib", "--tests", "--target", TARGET, "--target-dir", "target/asan"]
             + [word for crate in WATCHED for word in ("-p", crate)],
             # The compiler lets a stable release use the sanitizer under this name only.
             {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "-Zsanitizer=address"},
         ),
     ]
+    steps += fuzz(options.fuzz_seconds)
+    steps.append(step("planted defects are found", [sys.executable, "scripts/planted.py"]))
     for number in range(options.rounds):
         tests = [str(ROOT / "tests" / name) for name in ROUND_TESTS]
         steps.append(step(f"round {number + 1} of {', '.join(ROUND_TESTS)}", [str(ROOT / ".venv/bin/pytest"), "-q", *tests]))

@@ -3,6 +3,9 @@
 //! Every path is relative to the directory's descriptor, so a directory that is renamed goes on working and one that is
 //! replaced is noticed.
 
+#[cfg(test)]
+pub(crate) mod journal;
+
 use std::fs::DirBuilder;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::ControlFlow;
@@ -54,12 +57,18 @@ impl Root {
 
     /// Makes a file that must not exist, for reading and writing.
     pub(crate) fn create(&self, name: &str) -> io::Result<OwnedFd> {
-        self.openat(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+        let file = self.openat(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        #[cfg(test)]
+        journal::created(&self.fd, name, &file, true);
+        Ok(file)
     }
 
     /// Opens a file for reading and writing, and makes it if it does not exist.
     pub(crate) fn open_or_create(&self, name: &str) -> io::Result<OwnedFd> {
-        self.openat(name, OFlags::RDWR | OFlags::CREATE)
+        let file = self.openat(name, OFlags::RDWR | OFlags::CREATE)?;
+        #[cfg(test)]
+        journal::created(&self.fd, name, &file, false);
+        Ok(file)
     }
 
     /// Opens a file for reading and writing: the store's own descriptor.
@@ -90,12 +99,18 @@ impl Root {
 
     /// Removes a file.
     pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?;
+        #[cfg(test)]
+        journal::in_directory(&self.fd, || journal::Step::Unlink { name: name.to_owned() });
+        Ok(())
     }
 
     /// Renames a file; one that stands at the new name is replaced.
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
+        rustix::fs::renameat(&self.fd, from, &self.fd, to)?;
+        #[cfg(test)]
+        journal::in_directory(&self.fd, || journal::Step::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
     }
 
     /// Makes a directory; one that exists is as good.
@@ -108,7 +123,10 @@ impl Root {
 
     /// Writes the directory's own entries (a rename) to the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(&self.fd)?)
+        rustix::fs::fsync(&self.fd)?;
+        #[cfg(test)]
+        journal::in_directory(&self.fd, || journal::Step::SyncNames);
+        Ok(())
     }
 
     /// Whether the directory was removed.
@@ -217,6 +235,11 @@ pub(crate) fn write_all_at<'a>(
     mut offset: u64,
 ) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = parts.into_iter().filter(|part| !part.is_empty()).map(IoSlice::new).collect();
+    #[cfg(test)]
+    {
+        let parts: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
+        journal::on_file(file, |file| journal::written(file, offset, &parts));
+    }
     let mut rest = &mut slices[..];
     while !rest.is_empty() {
         let now = rest.len().min(MAX_SLICES);
@@ -235,17 +258,26 @@ pub(crate) fn write_all_at<'a>(
 
 /// Gives the room of a range back; it reads as zeros from then on. Only `evict` may call it, under a kernel lease.
 pub(crate) fn punch(file: &OwnedFd, offset: u64, len: u64) -> io::Result<()> {
-    Ok(rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?)
+    rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?;
+    #[cfg(test)]
+    journal::on_file(file, |file| journal::Step::Punch { file, offset, len });
+    Ok(())
 }
 
 /// Cuts a file.
 pub(crate) fn truncate(file: &OwnedFd, len: u64) -> io::Result<()> {
-    Ok(rustix::fs::ftruncate(file, len)?)
+    rustix::fs::ftruncate(file, len)?;
+    #[cfg(test)]
+    journal::on_file(file, |file| journal::Step::Truncate { file, len });
+    Ok(())
 }
 
 /// Writes a file's bytes to the disk.
 pub(crate) fn sync_data(file: &OwnedFd) -> io::Result<()> {
-    Ok(rustix::fs::fdatasync(file)?)
+    rustix::fs::fdatasync(file)?;
+    #[cfg(test)]
+    journal::on_file(file, |file| journal::Step::Sync { file });
+    Ok(())
 }
 
 /// Whether no name is left for an open file or directory.

@@ -234,13 +234,12 @@ pub(crate) fn name(id: ContentId, generation: u64) -> String {
     format!("{}/{id}.{generation:016x}", folder(id))
 }
 
-/// The id and generation in a file name.
+/// The id and generation in a file name. A name that the store does not give has none.
 pub(crate) fn parse_name(file_name: &str) -> Option<(ContentId, u64)> {
     let (id, generation) = file_name.split_once('.')?;
-    if id.len() != 32 || generation.len() != 16 {
-        return None;
-    }
-    Some((ContentId::from_u128(u128::from_str_radix(id, 16).ok()?), u64::from_str_radix(generation, 16).ok()?))
+    let id = ContentId::from_u128(u128::from_str_radix(id, 16).ok()?);
+    let generation = u64::from_str_radix(generation, 16).ok()?;
+    (name(id, generation) == format!("{}/{file_name}", folder(id))).then_some((id, generation))
 }
 
 const _: () = assert!(EXTENT / PAGE == 64, "residency of an extent is one u64");
@@ -257,6 +256,14 @@ mod tests {
         let name = name(id, 9);
         assert_eq!(parse_name(name.rsplit('/').next().unwrap()), Some((id, 9)));
         assert_eq!(parse_name("index.log"), None);
+        let id = id.to_string();
+        for other in [
+            format!("+{}.0000000000000009", &id[1..]),
+            format!("{}.0000000000000009", id.to_uppercase()),
+            format!("{id}.9"),
+        ] {
+            assert_eq!(parse_name(&other), None, "{other}");
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@
 
 mod batch;
 mod compact;
+#[cfg(test)]
+mod crash;
 mod device;
 mod directory;
 mod error;
@@ -50,6 +52,8 @@ mod evict;
 mod eviction;
 mod expire;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod handout;
 mod index;

@@ -22,7 +22,7 @@ const LOG_NEW: &str = "index.new";
 const MAGIC: [u8; 8] = *b"FOREBAYI";
 /// Version of the whole directory's format.
 pub(crate) const VERSION: u32 = 1;
-const HEADER: usize = 32;
+pub(crate) const HEADER: usize = 32;
 /// Bytes read at a time.
 const WINDOW: usize = 4 << 20;
 /// Bytes collected before a rewritten log is written on.
@@ -172,7 +172,7 @@ impl Log {
     }
 }
 
-fn header(salt: u64) -> Vec<u8> {
+pub(crate) fn header(salt: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER);
     header.extend_from_slice(&MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
@@ -184,7 +184,7 @@ fn header(salt: u64) -> Vec<u8> {
 }
 
 /// Version and salt of a header that is whole.
-fn parse_header(header: &[u8; HEADER]) -> Option<(u32, u64)> {
+pub(crate) fn parse_header(header: &[u8; HEADER]) -> Option<(u32, u64)> {
     let field = |at: usize| header[at..at + 8].try_into().map(u64::from_le_bytes).ok();
     let sound = header[..8] == MAGIC && field(24)? == block_sum(&header[..24]).0;
     sound.then_some((field(8)? as u32, field(16)?))

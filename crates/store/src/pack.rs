@@ -20,8 +20,8 @@ use crate::files::{FileSlot, OpenFiles};
 pub(crate) const PACKS: &str = "packs";
 /// The length of a pack above which a new one is begun, on a directory that is large enough.
 const PACK_MAX: u64 = 64 << 20;
-/// And on the smallest directory.
-const PACK_MIN: u64 = 1 << 20;
+/// And on the smallest directory. In the tests of this crate's inside whole lives of a store pass in kilobytes.
+const PACK_MIN: u64 = if cfg!(test) { 8 << 10 } else { 1 << 20 };
 /// Packs that a directory should be cut into, so that one eviction is a small part of it.
 const PACKS_PER_DIRECTORY: u64 = 128;
 
@@ -93,9 +93,10 @@ pub(crate) fn name(number: u32) -> String {
     format!("{PACKS}/{number:08x}")
 }
 
-/// The number in a pack's file name.
+/// The number in a pack's file name. A name that the store does not give has none.
 pub(crate) fn parse_name(file_name: &str) -> Option<u32> {
-    (file_name.len() == 8).then(|| u32::from_str_radix(file_name, 16).ok()).flatten()
+    let number = u32::from_str_radix(file_name, 16).ok()?;
+    (name(number) == format!("{PACKS}/{file_name}")).then_some(number)
 }
 
 /// The length at which packs of a directory of `quota` bytes are closed.
@@ -193,6 +194,14 @@ mod tests {
             assert_eq!(verify_entry(&entry, id, 4, len), None, "byte {at}");
             assert_eq!(read_header(&entry).is_some(), at >= header_len(len), "byte {at}");
             entry[at] ^= 0x10;
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_store_does_not_give_names_no_pack() {
+        assert_eq!(parse_name("0000001f"), Some(0x1f));
+        for name in ["+000001f", "0000001F", "1f", "00000001f", "0000001g", ""] {
+            assert_eq!(parse_name(name), None, "{name}");
         }
     }
 

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
+#[cfg(test)]
+use crate::device::journal;
 use crate::scratch::{self, PIECE, Region};
 
 /// What `O_DIRECT` wants offsets, lengths and addresses to be multiples of: no disk asks for more.
@@ -167,6 +169,8 @@ fn read(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
 }
 
 fn write_all(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
+    #[cfg(test)]
+    journal::on_file(file, |file| journal::written(file, offset, &[bytes]));
     while !bytes.is_empty() {
         match rustix::io::pwrite(file, bytes, offset) {
             Ok(0) => return Err(Errno::IO),

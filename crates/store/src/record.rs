@@ -168,7 +168,7 @@ impl Record {
 
 /// CRC-64/NVME over the salt and `bytes`. The salt keeps a record of an older log, left in a reused disk block, from
 /// decoding in this one.
-fn checksum(salt: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn checksum(salt: u64, bytes: &[u8]) -> u64 {
     let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
     digest.update(&salt.to_le_bytes());
     digest.update(bytes);

@@ -115,7 +115,7 @@ fn header(kind: Kind, id: u64, body_len: u32, payload_len: u32) -> [u8; HEADER_L
 }
 
 /// Kind, id, length of the body and of the payload.
-fn parse(header: &[u8; HEADER_LEN]) -> Result<(Kind, u64, u32, u32), FrameError> {
+pub(crate) fn parse(header: &[u8; HEADER_LEN]) -> Result<(Kind, u64, u32, u32), FrameError> {
     let foreign = |why: String| FrameError::Foreign(why);
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);

@@ -7,6 +7,8 @@
 
 mod call;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod serve;
 
 pub use call::{Connection, WireError};
