@@ -3,7 +3,10 @@
 //! A directory's writer owns its policy. Readers only count in [`Unit`]; a policy looks at the counts when it is asked
 //! for a victim. Pins, handed-out contents and packs being written stand above it: they are filtered by the caller.
 
+mod lru;
 mod probation;
+mod s3_fifo;
+mod sieve;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +18,49 @@ use parking_lot::Mutex;
 use crate::large::Large;
 use crate::pack::Pack;
 
-pub(crate) use probation::Probation;
+use lru::Lru;
+use probation::Probation;
+use s3_fifo::S3Fifo;
+use sieve::Sieve;
+
+/// Which policy chooses what goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eviction {
+    /// What filled an empty cache stays while it is in use, new data is tried in a small part: resists scans.
+    #[default]
+    Probation,
+    /// Least recently used.
+    Lru,
+    /// SIEVE (NSDI '24).
+    Sieve,
+    /// S3-FIFO (SOSP '23), without its ghost queue.
+    S3Fifo,
+}
+
+impl Eviction {
+    /// All policies, the default first.
+    pub const ALL: [Self; 4] = [Self::Probation, Self::Lru, Self::Sieve, Self::S3Fifo];
+
+    /// Its name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Probation => "probation",
+            Self::Lru => "lru",
+            Self::Sieve => "sieve",
+            Self::S3Fifo => "s3-fifo",
+        }
+    }
+
+    /// A policy that knows of no unit yet.
+    pub(crate) fn policy(self) -> Box<dyn Policy> {
+        match self {
+            Self::Probation => Box::new(Probation::new()),
+            Self::Lru => Box::new(Lru::default()),
+            Self::Sieve => Box::new(Sieve::default()),
+            Self::S3Fifo => Box::new(S3Fifo::default()),
+        }
+    }
+}
 
 /// What is evicted at once: a pack, or an extent of a large content. A unit is itself by its address: a content that was
 /// dropped and fetched again is another, though it has the same id.

@@ -63,6 +63,7 @@ mod record;
 mod recover;
 mod scratch;
 mod shared;
+mod simulate;
 mod store;
 mod sweep;
 #[cfg(test)]
@@ -71,10 +72,12 @@ mod writeback;
 mod writer;
 
 pub use error::{NotKept, StoreError};
+pub use eviction::Eviction;
 pub use handout::{Descriptor, HandoutLease};
 pub use metrics::{DirectoryStats, StoreStats};
 pub use options::{BootId, DirectoryOptions, Reserve, StoreOptions};
 pub use queue::{Done, Fill, Group, Kept};
 pub use read::{Caching, ReadOutcome, Residency};
 pub use recover::Recovery;
+pub use simulate::{Access, Outcome, Pattern, optimum, simulate};
 pub use store::Store;

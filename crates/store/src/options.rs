@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use forebay_model::{ByteSize, Capacity};
 
+use crate::eviction::Eviction;
 use crate::read::Caching;
 
 /// One directory of a store.
@@ -30,6 +31,8 @@ pub struct StoreOptions {
     pub max_open_files: usize,
     /// What the page cache is to do with what is written. [`Caching::Drop`]: pages of large contents go past it.
     pub fills: Caching,
+    /// Which policy chooses what goes when a directory is full.
+    pub eviction: Eviction,
     /// Names this start of the machine. None: as the kernel says it.
     pub boot_id: Option<BootId>,
 }
@@ -65,6 +68,7 @@ impl StoreOptions {
             reserve: RESERVE,
             max_open_files: MAX_OPEN_FILES,
             fills: Caching::Keep,
+            eviction: Eviction::default(),
             boot_id: None,
         }
     }
