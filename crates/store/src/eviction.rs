@@ -140,3 +140,59 @@ impl Groups {
         Arc::clone(self.0.lock().entry(group).or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the writer relies on, of every policy: it names only what may go and is still here, it names something while
+    /// anything may go, and it ends.
+    #[test]
+    fn every_policy_names_what_may_go_and_nothing_else() {
+        for eviction in Eviction::ALL {
+            for all_read in [false, true] {
+                let (groups, mut policy) = (Groups::default(), eviction.policy());
+                let units: Vec<Arc<Unit>> = (0..40u64)
+                    .map(|at| {
+                        let unit = Unit::new(Owner::Pack(Weak::new()), at, groups.get(at % 3));
+                        unit.bytes.store(10, Ordering::Relaxed);
+                        policy.insert(Arc::clone(&unit), at >= 30);
+                        unit
+                    })
+                    .collect();
+                let now = Moment { clock: 40, quota: 400 };
+                let barred = |unit: &Unit| units[..7].iter().any(|other| std::ptr::eq(&**other, unit));
+                let mut gone: Vec<Arc<Unit>> = Vec::new();
+                for _ in 7..units.len() {
+                    if all_read {
+                        units.iter().for_each(|unit| unit.hit(30, now.clock));
+                    }
+                    let victim = policy.victim(now, &|unit| !barred(unit)).expect("some may go");
+                    assert!(!barred(&victim), "{}", eviction.name());
+                    assert!(!gone.iter().any(|other| Arc::ptr_eq(other, &victim)), "{}", eviction.name());
+                    policy.remove(&victim);
+                    gone.push(victim);
+                }
+                assert!(policy.victim(now, &|unit| !barred(unit)).is_none(), "{}", eviction.name());
+            }
+        }
+    }
+
+    #[test]
+    fn lru_lets_the_least_recently_used_go_and_sieve_what_was_not_read() {
+        for (eviction, first) in [(Eviction::Lru, 1), (Eviction::Sieve, 2), (Eviction::S3Fifo, 2)] {
+            let (groups, mut policy) = (Groups::default(), eviction.policy());
+            let units: Vec<Arc<Unit>> =
+                (0..4u64).map(|at| Unit::new(Owner::Pack(Weak::new()), at, groups.get(0))).collect();
+            for unit in &units {
+                unit.bytes.store(10, Ordering::Relaxed);
+                policy.insert(Arc::clone(unit), false);
+            }
+            units[0].hit(20, 9);
+            // Read, and long ago.
+            units[1].hit(20, 1);
+            let victim = policy.victim(Moment { clock: 9, quota: 40 }, &|_| true).expect("all may go");
+            assert!(Arc::ptr_eq(&victim, &units[first]), "{}", eviction.name());
+        }
+    }
+}
