@@ -90,6 +90,31 @@ pub(crate) enum Command {
     Status,
     /// Check this machine and an origin, and say what to do
     Doctor(Box<DoctorArgs>),
+    /// Measure without a running process
+    Bench(BenchArgs),
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Simulate the store's eviction: hit rate of each policy beside the offline optimum
+    Eviction(EvictionArgs),
+}
+
+/// Arguments of `bench eviction`.
+#[derive(Debug, Args)]
+pub(crate) struct EvictionArgs {
+    /// Replay a recorded trace of at most 4 million reads (1 GB of memory) at several cache sizes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 /// Arguments of `up`.

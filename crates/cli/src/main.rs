@@ -55,6 +55,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Cat(args) => command::cat(&connect(node).await?, &args, &mut output).await,
             Command::Cp(args) => command::cp(connect(node).await?, args, &mut output).await,
             Command::Status => command::status(&connect(node).await?, &mut output).await,
+            Command::Bench(args) => command::bench(&args, &mut output),
             Command::Doctor(args) => doctor::run(args, node, &mut output).await,
         }
     });

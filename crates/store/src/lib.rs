@@ -71,6 +71,7 @@ mod recover;
 mod scratch;
 mod scrub;
 mod shared;
+mod simulate;
 mod store;
 mod sweep;
 #[cfg(test)]
@@ -81,6 +82,7 @@ mod writer;
 
 pub use batch::BatchRead;
 pub use error::{NotKept, StoreError};
+pub use eviction::Eviction;
 pub use group::{Group, GroupRules, GroupStats};
 pub use handout::{Descriptor, HandoutLease};
 pub use metrics::{DirectoryStats, StoreStats};
@@ -88,4 +90,5 @@ pub use options::{BootId, DirectoryOptions, Reserve, Scrub, StoreOptions};
 pub use queue::{Done, Fill, Kept};
 pub use read::{Caching, ReadOutcome, Residency};
 pub use recover::Recovery;
+pub use simulate::{Access, Outcome, Pattern, optimum, simulate};
 pub use store::Store;

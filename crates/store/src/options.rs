@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use forebay_model::{ByteSize, Capacity};
 
+use crate::eviction::Eviction;
 use crate::read::Caching;
 
 /// One directory of a store.
@@ -33,6 +34,8 @@ pub struct StoreOptions {
     pub fills: Caching,
     /// How the store is read in the background and compared with its checksums.
     pub scrub: Scrub,
+    /// Which policy chooses what goes when a directory is full.
+    pub eviction: Eviction,
     /// Names this start of the machine. None: as the kernel says it.
     pub boot_id: Option<BootId>,
 }
@@ -86,6 +89,7 @@ impl StoreOptions {
             max_open_files: MAX_OPEN_FILES,
             fills: Caching::Keep,
             scrub: Scrub::default(),
+            eviction: Eviction::default(),
             boot_id: None,
         }
     }

@@ -13,7 +13,7 @@ use crate::device;
 use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::evict::FULL_REST;
-use crate::eviction::{Policy, Probation, Unit};
+use crate::eviction::{Eviction, Policy, Unit};
 use crate::files::FileSlot;
 use crate::index::{Index, SmallPlace};
 use crate::large::{Extent, Large, pages_in};
@@ -67,7 +67,12 @@ struct Replay<'a> {
 }
 
 /// Replays the log of `directory` into `index`.
-pub(crate) fn recover(index: &Index, directory: &Directory, report: &mut Recovery) -> Result<Recovered, StoreError> {
+pub(crate) fn recover(
+    index: &Index,
+    directory: &Directory,
+    eviction: Eviction,
+    report: &mut Recovery,
+) -> Result<Recovered, StoreError> {
     let boot = directory.boot;
     let mut replay = Replay::new(index, directory);
     let opened = Log::open(&directory.root, |record| replay.apply(record));
@@ -96,7 +101,7 @@ pub(crate) fn recover(index: &Index, directory: &Directory, report: &mut Recover
     } else {
         replay.forget_verified();
     }
-    let mut policy = Box::new(Probation::new());
+    let mut policy = eviction.policy();
     let (next_pack, next_generation) = (replay.last_pack, replay.last_generation + 1);
     let mut records = Vec::new();
     for gone in replay.settle(policy.as_mut(), report) {

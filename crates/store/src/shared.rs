@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::directory::Directory;
+use crate::eviction::Eviction;
 use crate::files::OpenFiles;
 use crate::handout::HandedOut;
 use crate::index::Index;
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) handed_out: Arc<HandedOut>,
     pub(crate) counters: Counters,
     pub(crate) fills: Caching,
+    pub(crate) eviction: Eviction,
     /// Directories that failed when the store was opened, and their quotas.
     pub(crate) failed: Vec<(PathBuf, u64)>,
     /// The next generation of a large content's file; above all that were ever used here.

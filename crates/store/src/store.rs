@@ -62,8 +62,10 @@ impl Store {
         let mut failed = Vec::new();
         for of in &options.directories {
             let (queue, reserve) = (options.write_queue.0, options.reserve);
-            let opened = Directory::open(directories.len(), &of.path, of.capacity, reserve, queue, boot)
-                .and_then(|directory| Ok((recover::recover(&index, &directory, &mut report)?, directory)));
+            let opened =
+                Directory::open(directories.len(), &of.path, of.capacity, reserve, queue, boot).and_then(|directory| {
+                    Ok((recover::recover(&index, &directory, options.eviction, &mut report)?, directory))
+                });
             match opened {
                 Ok((of, directory)) => {
                     directories.push(Arc::new(directory));
@@ -92,6 +94,7 @@ impl Store {
             handed_out: Arc::new(HandedOut::new(share(capacity, MAX_SHARE))),
             counters: Default::default(),
             fills: options.fills,
+            eviction: options.eviction,
             failed,
             next_generation: next_generation.into(),
             closed: false.into(),

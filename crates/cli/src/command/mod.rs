@@ -2,6 +2,7 @@
 //!
 //! Always true here: a path that fails is named with what the node said; the others are still done, and the exit code is 1.
 
+mod bench;
 mod cat;
 mod copy;
 mod list;
@@ -12,6 +13,7 @@ mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use bench::bench;
 pub(crate) use cat::cat;
 pub(crate) use copy::cp;
 pub(crate) use list::ls;

@@ -18,7 +18,7 @@ use crate::device;
 use crate::directory::Directory;
 use crate::error::NotKept;
 use crate::evict::{FULL_REST, KnownSpace};
-use crate::eviction::{Policy, Probation};
+use crate::eviction::Policy;
 use crate::index::SmallPlace;
 use crate::large::{Extent, Large};
 use crate::log::Log;
@@ -193,7 +193,7 @@ impl Writer {
         self.is_purged = true;
         self.open_packs.clear();
         self.writeback.clear();
-        self.policy = Box::new(Probation::new());
+        self.policy = self.shared.eviction.policy();
         purge(&self.shared, &self.directory);
     }
 
