@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use forebay_model::{BlockSum, ContentId, SMALL_MAX, block_count, block_sum, block_sums};
@@ -45,6 +45,8 @@ pub(crate) struct Pack {
     pub(crate) unit: Arc<Unit>,
     /// The file is unlinked or about to be. Set by its directory's writer.
     pub(crate) gone: AtomicBool,
+    /// What the log says of its entries being verified can be relied on.
+    believed: AtomicBool,
     /// Its descriptor.
     pub(crate) file: Arc<FileSlot>,
     /// Its descriptor for reading past the page cache.
@@ -62,9 +64,20 @@ impl Pack {
             objects: 0.into(),
             unit: directory.new_unit(Owner::Pack(Weak::clone(pack)), group),
             gone: false.into(),
+            believed: false.into(),
             file,
             direct: Arc::default(),
         })
+    }
+
+    /// Whether what the log says of its entries being verified can be relied on.
+    pub(crate) fn is_believed(&self) -> bool {
+        self.believed.load(Ordering::Acquire)
+    }
+
+    /// The whole log was read, and is of this start of the machine.
+    pub(crate) fn believe(&self) {
+        self.believed.store(true, Ordering::Release);
     }
 
     /// Its file.

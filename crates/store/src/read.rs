@@ -13,7 +13,7 @@ use forebay_model::{
 };
 
 use crate::handout::Descriptor;
-use crate::index::SmallPlace;
+use crate::index::{PackUse, SmallPlace};
 use crate::large::{Extent, Large, bit};
 use crate::metrics::Counters;
 use crate::pack::{self, Pack};
@@ -122,7 +122,7 @@ impl Shared {
 
     fn small_is_here(&self, id: ContentId, size: u64) -> bool {
         let here =
-            |(pack, place): (Arc<Pack>, SmallPlace)| u64::from(place.len()) == size && self.is_readable(pack.directory);
+            |(pack, place): (PackUse, SmallPlace)| u64::from(place.len()) == size && self.is_readable(pack.directory);
         self.index.small(id).is_some_and(here)
     }
 
@@ -171,6 +171,8 @@ impl Shared {
                 return true;
             }
             Err(Failure::Absent) => {}
+            // A later record may say that it is gone: whoever asks for it then finds out.
+            Err(_) if self.directories[pack.directory].is_recovering() => {}
             Err(Failure::Missing) => self.pack_missing(&pack),
             Err(Failure::Damaged) => self.small_damaged(&pack, id, place),
             Err(Failure::Unopenable(error)) => {
@@ -392,6 +394,10 @@ impl Shared {
     }
 
     pub(crate) fn forget(&self, id: ContentId) {
+        // First, so that what becomes known meanwhile is found here or there.
+        for directory in self.directories.iter().filter(|directory| directory.is_recovering()) {
+            directory.queue.order(Order::Forget(id));
+        }
         if let Some((pack, place)) = self.index.small(id)
             && self.directories[pack.directory].queue.order(Order::DropSmall(id, place))
         {

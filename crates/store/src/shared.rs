@@ -12,6 +12,7 @@ use crate::handout::HandedOut;
 use crate::index::Index;
 use crate::metrics::Counters;
 use crate::read::Caching;
+use crate::recovery::Recoveries;
 
 /// The store, without its threads.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) failed: Vec<(PathBuf, u64)>,
     /// The next generation of a large content's file; above all that were ever used here.
     pub(crate) next_generation: AtomicU64,
+    /// What was found when the store was opened, as far as it is known.
+    pub(crate) recoveries: Recoveries,
     /// Set when closing begins: from then on everything is absent, for another process may take the directories.
     pub(crate) closed: AtomicBool,
     /// For the sweeper: whether it is to stop.

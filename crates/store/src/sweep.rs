@@ -18,6 +18,8 @@ use crate::shared::Shared;
 const STEP: usize = 256;
 /// The pause: at most 25,600 files a second, so that a start does not load the disk.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Between looks at whether it is known what lies here.
+const RECOVERY_PAUSE: Duration = Duration::from_millis(100);
 /// How much the clock of the file system may lag behind that of the system.
 const CLOCK_LAG_S: i64 = 2;
 /// Folders of a directory; the store makes 257.
@@ -27,6 +29,11 @@ const MAX_FOLDERS: usize = 4096;
 pub(crate) fn run(shared: &Arc<Shared>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
     let before_s = now - CLOCK_LAG_S;
+    while shared.directories.iter().any(|directory| directory.is_recovering()) {
+        if shared.stops_within(RECOVERY_PAUSE) {
+            return;
+        }
+    }
     for directory in &shared.directories {
         if directory.is_down() {
             continue;
