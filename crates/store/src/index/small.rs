@@ -12,7 +12,7 @@ use super::table::{Entry, Table, tag};
 use super::{SmallPlace, hash};
 
 /// Shards: as many writers hardly ever meet.
-const SHARDS: usize = 64;
+const SHARDS: usize = 32;
 /// Bits of the hash for tables: below those for shards.
 const TABLE_BITS: u32 = 26;
 /// Entries a table, in the mean.
