@@ -40,6 +40,7 @@ pub(crate) struct SmallPlace {
 /// A pack that is in use. As good as an `Arc<Pack>`; but threads count their uses apart, so that those of many threads
 /// do not meet in one place of the memory.
 #[derive(Clone, Debug)]
+#[expect(clippy::redundant_allocation, reason = "the outer count is what threads have apart")]
 pub(crate) struct PackUse(Arc<Arc<Pack>>);
 
 type Larges = hashbrown::HashMap<ContentId, Arc<Large>, ById>;
@@ -199,7 +200,7 @@ impl Index {
 
     pub(crate) fn insert_pack(&self, pack: Arc<Pack>) {
         let slot = pack.slot;
-        let uses = std::array::from_fn(|_| PackUse(Arc::new(Arc::clone(&pack))));
+        let uses = [(); STRIPES].map(move |()| PackUse(Arc::new(Arc::clone(&pack))));
         self.packs.write(slot as usize % SHARDS).insert(slot, uses);
     }
 

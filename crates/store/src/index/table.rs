@@ -188,7 +188,7 @@ impl Table {
     /// Where an entry stands if nothing is in its way. The last slots are nobody's home: they take those that are pushed.
     fn home(&self, tag: u32) -> usize {
         let homes = self.slots.len() - self.slots.len() / 32;
-        (u64::from(tag) * homes as u64 >> 32) as usize
+        ((u64::from(tag) * homes as u64) >> 32) as usize
     }
 }
 
