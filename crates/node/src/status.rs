@@ -38,6 +38,7 @@ pub(crate) fn document(node: &Node) -> Value {
 fn store(stats: &StoreStats) -> Value {
     json!({
         "contents": stats.contents,
+        "index_bytes": stats.index_bytes,
         "resident_bytes": stats.bytes_resident,
         "capacity_bytes": stats.capacity,
         "hits": stats.hits,
@@ -51,13 +52,18 @@ fn store(stats: &StoreStats) -> Value {
         "blocks_damaged": stats.blocks_damaged,
         "directories": stats.directories,
         "directories_down": stats.directories_down,
+        "directories_recovering": stats.directories_recovering,
     })
 }
 
 fn cache(directory: &DirectoryStats) -> Value {
     json!({
         "directory": directory.path.display().to_string(),
-        "state": if directory.is_down { "down" } else { "up" },
+        "state": match (directory.is_down, directory.is_recovering) {
+            (true, _) => "down",
+            (false, true) => "recovering",
+            (false, false) => "up",
+        },
         "resident_bytes": directory.bytes_resident,
         "capacity_bytes": directory.capacity,
     })

@@ -2,13 +2,11 @@
 //!
 //! Always true: each read of a batch comes out as if it were made alone. Bounded: one buffer of [`SPAN_MAX`].
 
-use std::sync::Arc;
-
 use forebay_model::{ByteRange, ContentId, PAGE, is_small};
 
-use crate::index::SmallPlace;
+use crate::index::{PackUse, SmallPlace};
 use crate::metrics::Counters;
-use crate::pack::{self, Pack, entry_len, header_len};
+use crate::pack::{self, entry_len, header_len};
 use crate::read::{Caching, Failure, Reach, ReadOutcome};
 use crate::shared::Shared;
 
@@ -36,7 +34,7 @@ pub struct BatchRead<'a> {
 struct Placed {
     /// Which read.
     read: usize,
-    pack: Arc<Pack>,
+    pack: PackUse,
     place: SmallPlace,
 }
 

@@ -66,16 +66,16 @@ fn live_len(packs: &[Arc<Pack>], larges: &[Arc<Large>]) -> u64 {
 }
 
 fn rewrite(shared: &Shared, root: &Root, boot: BootId, packs: &[Arc<Pack>], larges: &[Arc<Large>]) -> io::Result<Log> {
-    let numbers: HashMap<u32, u32> = packs.iter().map(|pack| (pack.slot, pack.number)).collect();
+    let known: HashMap<u32, &Pack> = packs.iter().map(|pack| (pack.slot, &**pack)).collect();
     Log::rewrite(root, |put| {
         put(&Record::Boot(boot))?;
         for pack in packs {
             put(&Record::Pack { pack: pack.number, group: pack.group })?;
         }
-        shared.index.for_each_small(|id, place| match numbers.get(&place.pack) {
-            Some(&pack) => {
-                let (offset, len, verified) = (place.offset, place.len(), place.is_verified());
-                put(&Record::Small { id, pack, offset, len, verified })
+        shared.index.for_each_small(|id, place| match known.get(&place.pack) {
+            Some(pack) => {
+                let (offset, len, verified) = (place.offset, place.len(), place.in_pack(pack).is_verified());
+                put(&Record::Small { id, pack: pack.number, offset, len, verified })
             }
             None => Ok(()),
         })?;

@@ -19,6 +19,7 @@ use crate::eviction::{Owner, Unit};
 use crate::group::Groups;
 use crate::large::LARGE;
 use crate::lease;
+use crate::log::{Found, Log, Opened};
 use crate::options::{BootId, Reserve, share};
 use crate::pack::{self, PACKS};
 use crate::past_cache::PastCache;
@@ -57,6 +58,8 @@ pub(crate) struct Directory {
     /// Something had to be refused or evicted for want of room.
     pub(crate) full: AtomicBool,
     down: AtomicBool,
+    /// Its log is still being read.
+    recovering: AtomicBool,
     opened: Instant,
     /// Until this many milliseconds after `opened` the file system counts as without room.
     no_room_until_ms: AtomicU64,
@@ -122,6 +125,7 @@ impl Directory {
             groups: Groups::default(),
             full: AtomicBool::new(false),
             down: AtomicBool::new(false),
+            recovering: AtomicBool::new(true),
             opened: Instant::now(),
             no_room_until_ms: AtomicU64::new(0),
             read_errors: Mutex::new(ReadErrors { count: 0, since: Instant::now() }),
@@ -129,9 +133,29 @@ impl Directory {
         })
     }
 
+    /// Its log, whose records are still to be read.
+    pub(crate) fn open_log(&self) -> Result<Found, StoreError> {
+        let directory = || self.root.path().to_owned();
+        match Log::open(&self.root) {
+            Ok(Opened::Found(found)) => Ok(found),
+            Ok(Opened::Newer(version)) => Err(StoreError::Newer { directory: directory(), version }),
+            Err(error) => Err(StoreError::Directory { directory: directory(), error }),
+        }
+    }
+
     /// Whether it was taken out.
     pub(crate) fn is_down(&self) -> bool {
         self.down.load(Ordering::Acquire)
+    }
+
+    /// Whether its log is still being read: what lies here is not all known.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Acquire)
+    }
+
+    /// Its log was read, or never will be. False if that was said before.
+    pub(crate) fn end_recovery(&self) -> bool {
+        self.recovering.swap(false, Ordering::AcqRel)
     }
 
     /// Takes it out.

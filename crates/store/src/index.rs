@@ -3,19 +3,25 @@
 //! Always true: no lock of the index is held across I/O. A small object whose pack is gone is as good as absent: the
 //! entries of an evicted pack are taken out later, many packs at a time.
 
+mod small;
+mod striped;
+mod table;
+
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use forebay_model::ContentId;
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use parking_lot::RwLock;
 
 use crate::large::Large;
 use crate::pack::Pack;
+use small::SmallMap;
+use striped::{STRIPES, Striped, stripe};
 
-const SMALL_SHARDS: usize = 256;
 const SHARDS: usize = 64;
 /// Dead entries that are left alone in any case.
 const DEAD_MIN: u64 = 4096;
@@ -27,50 +33,85 @@ pub(crate) struct SmallPlace {
     pub(crate) pack: u32,
     /// Where its entry starts.
     pub(crate) offset: u32,
+    /// From the lowest bit: length 21, spare 9, recorded 1, verified 1.
     len_and_verified: u32,
 }
 
-type Small = HashMap<[u8; 16], SmallPlace, ById>;
-type Larges = HashMap<ContentId, Arc<Large>, ById>;
-type Packs = HashMap<u32, Arc<Pack>>;
+/// A pack that is in use. As good as an `Arc<Pack>`; but threads count their uses apart, so that those of many threads
+/// do not meet in one place of the memory.
+#[derive(Clone, Debug)]
+#[expect(clippy::redundant_allocation, reason = "the outer count is what threads have apart")]
+pub(crate) struct PackUse(Arc<Arc<Pack>>);
+
+type Larges = hashbrown::HashMap<ContentId, Arc<Large>, ById>;
+type Packs = HashMap<u32, [PackUse; STRIPES], BySlot>;
 
 /// The index of one store.
 #[derive(Debug)]
 pub(crate) struct Index {
-    small: Box<[RwLock<Small>]>,
+    small: SmallMap,
     large: Box<[RwLock<Larges>]>,
-    packs: Box<[RwLock<Packs>]>,
+    packs: Striped<Packs>,
     next_slot: AtomicU32,
     objects: AtomicU64,
     dead: AtomicU64,
 }
 
 impl SmallPlace {
+    /// No place at all.
+    const NOWHERE: Self = Self { pack: u32::MAX, offset: 0, len_and_verified: 0 };
     const VERIFIED: u32 = 1 << 31;
+    /// The log says that it was verified, which counts if its pack is believed.
+    const RECORDED: u32 = 1 << 30;
+    const LEN: u32 = (1 << 21) - 1;
 
     pub(crate) fn new(pack: u32, offset: u32, len: u32, verified: bool) -> Self {
-        debug_assert!(len < Self::VERIFIED, "a small object is a page at most");
-        Self { pack, offset, len_and_verified: len | if verified { Self::VERIFIED } else { 0 } }
+        debug_assert!(len <= Self::LEN, "a small object is a page at most");
+        Self { pack, offset, len_and_verified: len & Self::LEN | if verified { Self::VERIFIED } else { 0 } }
+    }
+
+    /// As a log has it: whether `verified` counts is known when all of the log is.
+    pub(crate) fn recorded(pack: u32, offset: u32, len: u32, verified: bool) -> Self {
+        let mut place = Self::new(pack, offset, len, false);
+        place.len_and_verified |= if verified { Self::RECORDED } else { 0 };
+        place
     }
 
     pub(crate) fn len(self) -> u32 {
-        self.len_and_verified & !Self::VERIFIED
+        self.len_and_verified & Self::LEN
     }
 
     pub(crate) fn is_verified(self) -> bool {
         self.len_and_verified & Self::VERIFIED != 0
     }
+
+    /// The place with what is known of its pack.
+    pub(crate) fn in_pack(mut self, pack: &Pack) -> Self {
+        if self.len_and_verified & Self::RECORDED != 0 && pack.is_believed() {
+            self.len_and_verified |= Self::VERIFIED;
+        }
+        self
+    }
+
+    fn is_at(self, other: Self) -> bool {
+        (self.pack, self.offset) == (other.pack, other.offset)
+    }
+}
+
+impl Deref for PackUse {
+    type Target = Arc<Pack>;
+
+    fn deref(&self) -> &Arc<Pack> {
+        &self.0
+    }
 }
 
 impl Index {
     pub(crate) fn new() -> Self {
-        fn shards<T: Default>(count: usize) -> Box<[T]> {
-            (0..count).map(|_| T::default()).collect()
-        }
         Self {
-            small: shards(SMALL_SHARDS),
-            large: shards(SHARDS),
-            packs: shards(SHARDS),
+            small: SmallMap::new(),
+            large: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            packs: Striped::new(SHARDS),
             next_slot: AtomicU32::new(0),
             objects: AtomicU64::new(0),
             dead: AtomicU64::new(0),
@@ -78,22 +119,23 @@ impl Index {
     }
 
     /// A small object and its pack.
-    pub(crate) fn small(&self, id: ContentId) -> Option<(Arc<Pack>, SmallPlace)> {
-        let place = *self.small_shard(id).read().get(&key(id))?;
-        Some((self.pack(place.pack)?, place))
+    pub(crate) fn small(&self, id: ContentId) -> Option<(PackUse, SmallPlace)> {
+        let place = self.small.get(id)?;
+        let pack = self.pack(place.pack)?;
+        let place = place.in_pack(&pack);
+        Some((pack, place))
     }
 
     /// Adds a small object. False if it is here already.
     pub(crate) fn insert_small(&self, id: ContentId, place: SmallPlace, pack: &Pack) -> bool {
-        match self.small_shard(id).write().entry(key(id)) {
-            Entry::Occupied(old) if self.pack(old.get().pack).is_some() => return false,
-            Entry::Occupied(mut dead) => {
-                dead.insert(place);
+        let mut shard = self.small.shard(id);
+        match shard.get_mut(id) {
+            Some(old) if self.has_pack(old.pack) => return false,
+            Some(dead) => {
+                *dead = place;
                 sub(&self.dead, 1);
             }
-            Entry::Vacant(new) => {
-                new.insert(place);
-            }
+            None => shard.insert(id, place),
         }
         pack.objects.fetch_add(1, Ordering::Relaxed);
         self.objects.fetch_add(1, Ordering::Relaxed);
@@ -102,10 +144,10 @@ impl Index {
 
     /// Takes a small object out, if it still lies at that place of that pack.
     pub(crate) fn remove_small(&self, id: ContentId, place: SmallPlace, pack: &Pack) -> bool {
-        let mut shard = self.small_shard(id).write();
-        let here = shard.get(&key(id)).is_some_and(|known| (known.pack, known.offset) == (place.pack, place.offset));
+        let mut shard = self.small.shard(id);
+        let here = shard.get(id).is_some_and(|known| known.is_at(place));
         // Under the shard's lock, the pack's removal is either before this (then it is counted as dead) or after.
-        if here && shard.remove(&key(id)).is_some() {
+        if here && shard.remove(id) {
             pack.objects.fetch_sub(1, Ordering::Relaxed);
             sub(&self.objects, 1);
         }
@@ -114,8 +156,8 @@ impl Index {
 
     /// Remembers that a small object was checked.
     pub(crate) fn mark_verified(&self, id: ContentId, place: SmallPlace) {
-        if let Some(known) = self.small_shard(id).write().get_mut(&key(id))
-            && (known.pack, known.offset) == (place.pack, place.offset)
+        if let Some(known) = self.small.shard(id).get_mut(id)
+            && known.is_at(place)
         {
             known.len_and_verified |= SmallPlace::VERIFIED;
         }
@@ -127,14 +169,20 @@ impl Index {
         mut each: impl FnMut(ContentId, SmallPlace) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut copy = Vec::new();
-        for shard in &self.small {
+        for shard in self.small.shards() {
             copy.clear();
-            copy.extend(shard.read().iter().map(|(id, place)| (*id, *place)));
+            copy.extend(shard.iter());
+            drop(shard);
             for (id, place) in &copy {
-                each(ContentId::from_u128(u128::from_le_bytes(*id)), *place)?;
+                each(*id, *place)?;
             }
         }
         Ok(())
+    }
+
+    /// Bytes of the small objects' part of the index, dead entries included, without what the allocator adds.
+    pub(crate) fn small_bytes(&self) -> u64 {
+        self.small.bytes() as u64
     }
 
     /// A slot that no pack of this process has had.
@@ -142,17 +190,23 @@ impl Index {
         self.next_slot.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn pack(&self, slot: u32) -> Option<Arc<Pack>> {
-        self.pack_shard(slot).read().get(&slot).cloned()
+    pub(crate) fn pack(&self, slot: u32) -> Option<PackUse> {
+        self.pack_shard(slot).get(&slot).map(|uses| uses[stripe()].clone())
+    }
+
+    fn has_pack(&self, slot: u32) -> bool {
+        self.pack_shard(slot).contains_key(&slot)
     }
 
     pub(crate) fn insert_pack(&self, pack: Arc<Pack>) {
-        self.pack_shard(pack.slot).write().insert(pack.slot, pack);
+        let slot = pack.slot;
+        let uses = [(); STRIPES].map(move |()| PackUse(Arc::new(Arc::clone(&pack))));
+        self.packs.write(slot as usize % SHARDS).insert(slot, uses);
     }
 
     /// Takes a pack out, and with it all its objects. False if it was out already.
     pub(crate) fn remove_pack(&self, pack: &Pack) -> bool {
-        if self.pack_shard(pack.slot).write().remove(&pack.slot).is_none() {
+        if self.packs.write(pack.slot as usize % SHARDS).remove(&pack.slot).is_none() {
             return false;
         }
         let objects = pack.objects.load(Ordering::Relaxed);
@@ -167,21 +221,25 @@ impl Index {
         if dead < DEAD_MIN || dead < self.objects.load(Ordering::Relaxed) / 4 {
             return;
         }
-        for shard in &self.small {
-            let mut shard = shard.write();
+        self.sweep_now();
+    }
+
+    fn sweep_now(&self) {
+        for mut shard in self.small.shards_mut() {
             let before = shard.len();
-            shard.retain(|_, place| self.pack_shard(place.pack).read().contains_key(&place.pack));
+            shard.retain(|place| self.has_pack(place.pack));
             sub(&self.dead, (before - shard.len()) as u64);
-            if shard.capacity() > 4 * shard.len() {
-                shard.shrink_to_fit();
-            }
         }
     }
 
     /// The packs of a directory.
     pub(crate) fn packs_of(&self, directory: usize) -> Vec<Arc<Pack>> {
-        let packs = self.packs.iter().flat_map(|shard| shard.read().values().cloned().collect::<Vec<_>>());
-        packs.filter(|pack| pack.directory == directory).collect()
+        let of = |at| {
+            let shard = self.packs.read(at);
+            let packs = shard.values().map(|uses| Arc::clone(&uses[0]));
+            packs.filter(|pack| pack.directory == directory).collect::<Vec<_>>()
+        };
+        (0..SHARDS).flat_map(of).collect()
     }
 
     pub(crate) fn large(&self, id: ContentId) -> Option<Arc<Large>> {
@@ -222,17 +280,12 @@ impl Index {
         self.objects.load(Ordering::Relaxed) + large as u64
     }
 
-    fn small_shard(&self, id: ContentId) -> &RwLock<Small> {
-        // Bits that the maps use neither for buckets (the lowest) nor for tags (the highest 7).
-        &self.small[(mix(id.as_u128()) >> 48) as usize % SMALL_SHARDS]
-    }
-
     fn large_shard(&self, id: ContentId) -> &RwLock<Larges> {
-        &self.large[(mix(id.as_u128()) >> 48) as usize % SHARDS]
+        &self.large[(hash(id) >> 48) as usize % SHARDS]
     }
 
-    fn pack_shard(&self, slot: u32) -> &RwLock<Packs> {
-        &self.packs[slot as usize % SHARDS]
+    fn pack_shard(&self, slot: u32) -> striped::Reading<'_, Packs> {
+        self.packs.read(slot as usize % SHARDS)
     }
 }
 
@@ -241,19 +294,22 @@ fn sub(counter: &AtomicU64, amount: u64) {
     let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(amount)));
 }
 
-/// An id as a key of alignment 1, which saves a map's entry 4 bytes.
-fn key(id: ContentId) -> [u8; 16] {
-    id.as_u128().to_le_bytes()
-}
-
 /// Ids are hashes already; this only spreads those that tests make by counting.
-fn mix(id: u128) -> u64 {
-    ((id >> 64) as u64 ^ id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+fn hash(id: ContentId) -> u64 {
+    let id = id.as_u128();
+    mix((id >> 64) as u64 ^ id as u64)
 }
 
-/// Hashes ids by [`mix`].
+fn mix(number: u64) -> u64 {
+    let product = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ product >> 32
+}
+
+/// Hashes ids by [`hash`], slots by [`mix`].
 #[derive(Clone, Copy, Debug, Default)]
 struct ById;
+
+type BySlot = ById;
 
 #[derive(Debug, Default)]
 struct IdHasher(u64);
@@ -272,17 +328,17 @@ impl Hasher for IdHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if let Ok(id) = bytes.try_into() {
-            self.0 = mix(u128::from_le_bytes(id));
-        }
+        bytes.iter().for_each(|byte| self.0 = mix(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, slot: u32) {
+        self.0 = mix(slot.into());
     }
 
     fn write_u128(&mut self, id: u128) {
-        self.0 = mix(id);
+        self.0 = hash(ContentId::from_u128(id));
     }
-
-    /// The length prefix of an array tells nothing apart.
-    fn write_usize(&mut self, _: usize) {}
 }
 
-const _: () = assert!(size_of::<([u8; 16], SmallPlace)>() == 28, "the map's entry of a small object");
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 
 use forebay_model::block_sum;
@@ -37,23 +38,48 @@ pub(crate) struct Log {
     len: u64,
 }
 
-/// How a log was found.
+/// A log as it was found, before its records are read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    log: Log,
+    /// Its length with all that stands in it.
+    size: u64,
+    /// Bytes of another that was of no use.
+    lost: u64,
+}
+
+/// What opening a log came to.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    /// It could be read to its end, or is new.
-    Sound(Log),
-    /// This many bytes of it, at its end, are no records. They are cut off when [`Log::begin_boot`] has said so.
-    Cut(Log, u64),
+    /// It is there, or is new.
+    Found(Found),
     /// A newer version of the format.
     Newer(u32),
 }
 
+impl Found {
+    /// Gives the records to `each` in order, as long as it says so. The log, and how many bytes at its end are no
+    /// records: they are cut off when [`Log::begin_boot`] has said so. None: `each` broke it off.
+    pub(crate) fn replay(
+        self,
+        root: &Root,
+        each: impl FnMut(Record) -> ControlFlow<()>,
+    ) -> io::Result<Option<(Log, u64)>> {
+        let Self { mut log, size, lost } = self;
+        let Some(file) = log.file.as_ref().filter(|_| size > log.len) else { return Ok(Some((log, lost))) };
+        let Some(len) = replay(root, file, log.salt, size, each)? else { return Ok(None) };
+        log.len = len;
+        Ok(Some((log, lost + size - len)))
+    }
+}
+
 impl Log {
-    /// Opens the log of `root`, or makes one, and gives its records to `each` in order.
-    pub(crate) fn open(root: &Root, each: impl FnMut(Record)) -> io::Result<Opened> {
+    /// Opens the log of `root`, or makes one.
+    pub(crate) fn open(root: &Root) -> io::Result<Opened> {
+        let new = |lost| Self::empty(root).map(|log| Opened::Found(Found { size: log.len, log, lost }));
         let file = match root.open_own(LOG) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::empty(root).map(Opened::Sound),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return new(0),
             Err(error) => return Err(error),
         };
         let size = rustix::fs::fstat(&file)?.st_size as u64;
@@ -61,12 +87,11 @@ impl Log {
         let whole = root.read_at(&file, &mut header, 0, Caching::Keep)?;
         match parse_header(&header) {
             Some((VERSION, salt)) if whole => {
-                let len = replay(root, &file, salt, size, each)?;
-                let log = Self { file: Some(file), salt, len };
-                Ok(if len == size { Opened::Sound(log) } else { Opened::Cut(log, size - len) })
+                let log = Self { file: Some(file), salt, len: HEADER as u64 };
+                Ok(Opened::Found(Found { log, size, lost: 0 }))
             }
             Some((version, _)) if whole && version > VERSION => Ok(Opened::Newer(version)),
-            _ => Self::empty(root).map(|log| Opened::Cut(log, size)),
+            _ => new(size),
         }
     }
 
@@ -190,8 +215,14 @@ pub(crate) fn parse_header(header: &[u8; HEADER]) -> Option<(u32, u64)> {
     sound.then_some((field(8)? as u32, field(16)?))
 }
 
-/// Gives the records after the header to `each`; the offset at which they end.
-fn replay(root: &Root, file: &OwnedFd, salt: u64, size: u64, mut each: impl FnMut(Record)) -> io::Result<u64> {
+/// Gives the records after the header to `each`; the offset at which they end. None: `each` broke it off.
+fn replay(
+    root: &Root,
+    file: &OwnedFd,
+    salt: u64,
+    size: u64,
+    mut each: impl FnMut(Record) -> ControlFlow<()>,
+) -> io::Result<Option<u64>> {
     const { assert!(WINDOW > 2 * MAX_RECORD, "a window holds any record") };
     let mut window = Vec::new();
     let mut at = HEADER as u64;
@@ -199,21 +230,23 @@ fn replay(root: &Root, file: &OwnedFd, salt: u64, size: u64, mut each: impl FnMu
     loop {
         match Record::decode(&window[used..], salt) {
             Decoded::Record(record, len) => {
-                each(record);
+                if each(record).is_break() {
+                    return Ok(None);
+                }
                 used += len;
             }
-            Decoded::Bad => return Ok(at + used as u64),
+            Decoded::Bad => return Ok(Some(at + used as u64)),
             Decoded::Short => {
                 at += used as u64;
                 let left = size.saturating_sub(at);
                 let kept = window.len() - used;
                 if left <= kept as u64 {
-                    return Ok(at);
+                    return Ok(Some(at));
                 }
                 used = 0;
                 window.resize(left.min(WINDOW as u64) as usize, 0);
                 if !root.read_at(file, &mut window, at, Caching::Keep)? {
-                    return Ok(at);
+                    return Ok(Some(at));
                 }
             }
         }

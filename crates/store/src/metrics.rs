@@ -59,6 +59,8 @@ pub struct StoreStats {
     pub scrubs: u64,
     /// Contents of which something is here.
     pub contents: u64,
+    /// Bytes of memory that the index of small objects takes, without what the allocator adds.
+    pub index_bytes: u64,
     /// Bytes of packs and pages on all directories that are up.
     pub bytes_resident: u64,
     /// Bytes that may be kept on all directories that are up.
@@ -71,6 +73,8 @@ pub struct StoreStats {
     pub directories: u64,
     /// Directories that were taken out.
     pub directories_down: u64,
+    /// Directories whose logs are still being read.
+    pub directories_recovering: u64,
 }
 
 /// Figures of one directory at one moment.
@@ -84,6 +88,8 @@ pub struct DirectoryStats {
     pub bytes_resident: u64,
     /// Whether it failed: it is neither read nor written until the store is opened again.
     pub is_down: bool,
+    /// Whether its log is still being read: not all that lies there is known yet.
+    pub is_recovering: bool,
 }
 
 impl Counters {
@@ -104,12 +110,14 @@ impl Shared {
             capacity: directory.quota,
             bytes_resident: directory.used.load(Ordering::Relaxed),
             is_down: directory.is_down(),
+            is_recovering: directory.is_recovering(),
         });
         let failed = self.failed.iter().map(|(path, capacity)| DirectoryStats {
             path: path.clone(),
             capacity: *capacity,
             bytes_resident: 0,
             is_down: true,
+            is_recovering: false,
         });
         up.chain(failed).collect()
     }
@@ -133,11 +141,13 @@ impl Shared {
             bytes_scrubbed: get(&counters.bytes_scrubbed),
             scrubs: get(&counters.scrubs),
             contents: self.index.contents(),
+            index_bytes: self.index.small_bytes(),
             bytes_resident: up().map(|directory| get(&directory.used)).sum(),
             capacity: up().map(|directory| directory.quota).sum(),
             bytes_queued: self.directories.iter().map(|directory| directory.queue.bytes()).sum(),
             bytes_handed_out: self.handed_out.bytes(),
             directories: (self.directories.len() + self.failed.len()) as u64,
+            directories_recovering: up().filter(|directory| directory.is_recovering()).count() as u64,
             directories_down: (self.directories.len() - up().count() + self.failed.len()) as u64,
         }
     }
@@ -170,12 +180,14 @@ impl Collector for StoreCollector {
         }
         let gauges = [
             ("contents", "contents of which something is in the store", s.contents),
+            ("index_bytes", "bytes of memory that the index of small objects takes", s.index_bytes),
             ("resident_bytes", "bytes in the store", s.bytes_resident),
             ("capacity_bytes", "bytes that may be in the store", s.capacity),
             ("queued_bytes", "bytes that wait to be written", s.bytes_queued),
             ("handed_out_bytes", "bytes of contents whose descriptors are handed out", s.bytes_handed_out),
             ("directories", "cache directories", s.directories),
             ("directories_down", "cache directories that failed and were taken out", s.directories_down),
+            ("directories_recovering", "cache directories whose logs are still being read", s.directories_recovering),
         ];
         for (name, help, value) in gauges {
             let metric = ConstGauge::new(value as i64);

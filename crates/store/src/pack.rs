@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -48,6 +48,8 @@ pub(crate) struct Pack {
     pub(crate) gone: AtomicBool,
     /// When it was begun, or recovered.
     pub(crate) begun: Instant,
+    /// What the log says of its entries being verified can be relied on.
+    believed: AtomicBool,
     /// Its descriptor.
     pub(crate) file: Arc<FileSlot>,
     /// Its descriptor for reading past the page cache.
@@ -66,9 +68,20 @@ impl Pack {
             unit: directory.new_unit(Owner::Pack(Weak::clone(pack)), group),
             gone: false.into(),
             begun: Instant::now(),
+            believed: false.into(),
             file,
             direct: Arc::default(),
         })
+    }
+
+    /// Whether what the log says of its entries being verified can be relied on.
+    pub(crate) fn is_believed(&self) -> bool {
+        self.believed.load(Ordering::Acquire)
+    }
+
+    /// The whole log was read, and is of this start of the machine.
+    pub(crate) fn believe(&self) {
+        self.believed.store(true, Ordering::Release);
     }
 
     /// Its file.

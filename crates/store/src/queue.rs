@@ -85,6 +85,8 @@ pub(crate) enum Order {
     DropLarge(Arc<Large>),
     /// A page of an extent is damaged: let the extent go.
     DropExtent(Arc<Large>, ExtentIndex),
+    /// A content is not wanted, and was not known to be here yet.
+    Forget(ContentId),
     /// A bug in the writer.
     #[cfg(test)]
     Panic,

@@ -15,7 +15,7 @@ use forebay_model::{
 use crate::device;
 use crate::files::FileSlot;
 use crate::handout::Descriptor;
-use crate::index::SmallPlace;
+use crate::index::{PackUse, SmallPlace};
 use crate::large::{Extent, Large, bit};
 use crate::metrics::Counters;
 use crate::pack::{self, Pack};
@@ -135,7 +135,7 @@ impl Shared {
 
     fn small_is_here(&self, id: ContentId, size: u64) -> bool {
         let here =
-            |(pack, place): (Arc<Pack>, SmallPlace)| u64::from(place.len()) == size && self.is_readable(pack.directory);
+            |(pack, place): (PackUse, SmallPlace)| u64::from(place.len()) == size && self.is_readable(pack.directory);
         self.index.small(id).is_some_and(here)
     }
 
@@ -210,6 +210,8 @@ impl Shared {
     pub(crate) fn small_failed(&self, pack: &Arc<Pack>, id: ContentId, place: SmallPlace, failure: &Failure) {
         match failure {
             Failure::Absent | Failure::Waits => {}
+            // A later record may say that it is gone: whoever asks for it then finds out.
+            _ if self.directories[pack.directory].is_recovering() => {}
             Failure::Missing => self.pack_missing(pack),
             Failure::Damaged => self.small_damaged(pack, id, place),
             Failure::Unopenable(error) => {
@@ -459,6 +461,10 @@ impl Shared {
     }
 
     pub(crate) fn forget(&self, id: ContentId) {
+        // First, so that what becomes known meanwhile is found here or there.
+        for directory in self.directories.iter().filter(|directory| directory.is_recovering()) {
+            directory.queue.order(Order::Forget(id));
+        }
         if let Some((pack, place)) = self.index.small(id)
             && self.directories[pack.directory].queue.order(Order::DropSmall(id, place))
         {

@@ -1,45 +1,33 @@
-//! From a directory's log to the index: what the store knows when it opens.
+//! From a directory's log to the index: what the store knows soon after it opens.
 //!
-//! Reads the log only, neither files nor folders: the time goes by records. Whatever is not as the log says is found when
-//! it is read. What was not written in this start of the machine, or stands in a log that was cut, counts as unverified.
+//! Reads the log only, neither files nor folders: the time goes by records, and the memory by what they leave. Whatever
+//! is not as the log says is found when it is read. What was not written in this start of the machine, or stands in a
+//! log that was cut, counts as unverified.
+//!
+//! Always true: the directory's writer does this before anything else, so nothing is written beside it. Readers see
+//! small objects as they become known, and believe none of their bytes unchecked until the whole log was read; large
+//! contents become known together at the end. `docs/decisions/0008-index-and-recovery.md` has the argument.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use forebay_model::{ContentId, EXTENT, ExtentIndex};
+use forebay_model::{ContentId, EXTENT, ExtentIndex, SMALL_MAX};
 
 use crate::device;
 use crate::directory::Directory;
-use crate::error::StoreError;
 use crate::evict::FULL_REST;
-use crate::eviction::{Eviction, Policy, Unit};
+use crate::eviction::{Policy, Unit};
 use crate::files::FileSlot;
 use crate::index::{Index, SmallPlace};
 use crate::large::{Extent, Large, pages_in};
-use crate::log::{Log, Opened};
+use crate::log::{Found, Log};
 use crate::options::BootId;
 use crate::pack::{Pack, entry_len};
 use crate::record::Record;
-
-/// What was found when a store was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Contents of which something is here.
-    pub contents: u64,
-    /// Pages of large contents.
-    pub pages: u64,
-    /// Bytes of packs and pages.
-    pub bytes: u64,
-    /// Bytes of index logs that were torn or damaged, and cut off.
-    pub cut_bytes: u64,
-    /// Directories that were not closed in order.
-    pub unclean: u64,
-    /// Directories whose contents are checked when they are first read: the machine was started anew, or a log was cut.
-    pub unverified: u64,
-    /// How long it took, in microseconds.
-    pub micros: u64,
-}
+use crate::recovery::Recovery;
+use crate::shared::Shared;
 
 /// What a directory's writer starts from.
 pub(crate) struct Recovered {
@@ -48,63 +36,58 @@ pub(crate) struct Recovered {
     pub(crate) log_is_incomplete: bool,
     pub(crate) policy: Box<dyn Policy>,
     pub(crate) next_pack: u32,
-    pub(crate) next_generation: u64,
 }
 
 /// What a log has said so far.
 struct Replay<'a> {
     index: &'a Index,
     directory: &'a Directory,
-    packs: HashMap<u32, Arc<Pack>>,
+    /// With the number of `Boot` records before each.
+    packs: HashMap<u32, (Arc<Pack>, u32)>,
     larges: HashMap<ContentId, Arc<Large>>,
-    /// Small objects that were written or checked since the last `Boot`.
-    verified: Vec<(ContentId, SmallPlace)>,
     boot: Option<BootId>,
+    boots: u32,
     closed: bool,
     empty: bool,
     last_pack: u32,
     last_generation: u64,
 }
 
-/// Replays the log of `directory` into `index`.
-pub(crate) fn recover(
-    index: &Index,
-    directory: &Directory,
-    eviction: Eviction,
-    report: &mut Recovery,
-) -> Result<Recovered, StoreError> {
+/// Replays the log of `directory` into the index. None: the store is closing, or the log cannot be read and the directory
+/// is taken out.
+pub(crate) fn recover(shared: &Shared, directory: &Directory, found: Found) -> Option<Recovered> {
     let boot = directory.boot;
-    let mut replay = Replay::new(index, directory);
-    let opened = Log::open(&directory.root, |record| replay.apply(record));
-    let path = || directory.root.path().to_owned();
-    let (mut log, cut) = match opened {
-        Ok(Opened::Sound(log)) => (log, 0),
-        Ok(Opened::Cut(log, bytes)) => (log, bytes),
-        Ok(Opened::Newer(version)) => return Err(StoreError::Newer { directory: path(), version }),
+    let mut replay = Replay::new(&shared.index, directory);
+    let replayed = found.replay(&directory.root, |record| {
+        replay.apply(record);
+        if shared.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let (mut log, cut) = match replayed {
+        Ok(log) => log?,
         Err(error) => {
-            // Nothing of it may stay behind: the store goes on without this directory.
-            replay.packs.values().for_each(|pack| _ = index.remove_pack(pack));
-            return Err(StoreError::Directory { directory: path(), error });
+            directory.take_out(&error);
+            return None;
         }
     };
     if cut > 0 {
         tracing::warn!(directory = %directory.root.path().display(), bytes = cut, "index log was torn and is cut");
     }
     let trusted = cut == 0 && replay.boot == Some(boot);
-    report.cut_bytes += cut;
-    report.unclean += u64::from(!replay.closed && !replay.empty);
-    report.unverified += u64::from(!trusted && !replay.empty);
-    if trusted {
-        for (id, place) in &replay.verified {
-            index.mark_verified(*id, *place);
-        }
-    } else {
+    let mut report = Recovery {
+        cut_bytes: cut,
+        unclean: u64::from(!replay.closed && !replay.empty),
+        unverified: u64::from(!trusted && !replay.empty),
+        ..Recovery::default()
+    };
+    if !trusted {
         replay.forget_verified();
     }
-    let mut policy = eviction.policy();
-    let (next_pack, next_generation) = (replay.last_pack, replay.last_generation + 1);
+    let mut policy = shared.eviction.policy();
+    let next_pack = replay.last_pack;
+    // Before anything of this directory can be given a new name.
+    shared.next_generation.fetch_max(replay.last_generation + 1, Ordering::Relaxed);
     let mut records = Vec::new();
-    for gone in replay.settle(policy.as_mut(), report) {
+    for gone in replay.settle(trusted, policy.as_mut(), &mut report) {
         log.encode(&Record::LargeGone { id: gone.id }, &mut records);
     }
     // Without the first the next start would trust what this one does not. A disk that is full is no reason not to open:
@@ -121,7 +104,15 @@ pub(crate) fn recover(
             directory.take_out(&error);
         }
     }
-    Ok(Recovered { log, log_is_stale, log_is_incomplete, policy, next_pack, next_generation })
+    end(shared, directory, &report);
+    Some(Recovered { log, log_is_stale, log_is_incomplete, policy, next_pack })
+}
+
+/// Says that a directory is known, or never will be, unless that was said before.
+pub(crate) fn end(shared: &Shared, directory: &Directory, report: &Recovery) {
+    if directory.end_recovery() {
+        shared.recoveries.end(report);
+    }
 }
 
 impl<'a> Replay<'a> {
@@ -131,8 +122,8 @@ impl<'a> Replay<'a> {
             directory,
             packs: HashMap::new(),
             larges: HashMap::new(),
-            verified: Vec::new(),
             boot: None,
+            boots: 0,
             closed: false,
             empty: true,
             last_pack: 0,
@@ -147,6 +138,7 @@ impl<'a> Replay<'a> {
             Record::Boot(boot) => {
                 self.forget_verified();
                 self.boot = Some(boot);
+                self.boots += 1;
             }
             Record::Pack { pack, group } => self.begin_pack(pack, group),
             Record::Small { id, pack, offset, len, verified } => self.add_small(id, pack, offset, len, verified),
@@ -158,8 +150,8 @@ impl<'a> Replay<'a> {
                 }
             }
             Record::PackGone { pack } => {
-                if let Some(pack) = self.packs.remove(&pack) {
-                    self.index.remove_pack(&pack);
+                if let Some((pack, _)) = self.packs.remove(&pack) {
+                    self.let_go(&pack);
                 }
             }
             Record::Large { id, size, group, generation } => {
@@ -191,21 +183,31 @@ impl<'a> Replay<'a> {
         let slot = self.index.new_slot();
         let pack = Pack::new(self.directory, slot, number, group, Arc::new(FileSlot::default()));
         self.index.insert_pack(Arc::clone(&pack));
-        self.packs.insert(number, pack);
-    }
-
-    fn add_small(&mut self, id: ContentId, number: u32, offset: u32, len: u32, verified: bool) {
-        let Some(pack) = self.packs.get(&number) else { return };
-        let place = SmallPlace::new(pack.slot, offset, len, false);
-        let end = u64::from(offset) + entry_len(len.into());
-        pack.unit.bytes.fetch_max(end, Ordering::Relaxed);
-        if self.index.insert_small(id, place, pack) && verified {
-            self.verified.push((id, place));
+        if let Some((older, _)) = self.packs.insert(number, (pack, self.boots)) {
+            self.let_go(&older);
         }
     }
 
-    fn forget_verified(&mut self) {
-        self.verified.clear();
+    /// A pack is gone. Somebody may have read from it meanwhile.
+    fn let_go(&self, pack: &Pack) {
+        pack.gone.store(true, Ordering::Release);
+        self.index.remove_pack(pack);
+        pack.close();
+    }
+
+    fn add_small(&mut self, id: ContentId, number: u32, offset: u32, len: u32, verified: bool) {
+        let Some((pack, boots)) = self.packs.get(&number) else { return };
+        if u64::from(len) > SMALL_MAX {
+            return;
+        }
+        // In a pack begun before the last `Boot` nothing counts as verified: none is written to after a start.
+        let place = SmallPlace::recorded(pack.slot, offset, len, verified && *boots == self.boots);
+        let end = u64::from(offset) + entry_len(len.into());
+        pack.unit.bytes.fetch_max(end, Ordering::Relaxed);
+        self.index.insert_small(id, place, pack);
+    }
+
+    fn forget_verified(&self) {
         for large in self.larges.values() {
             for extent in large.extents.read().values() {
                 extent.verified.store(0, Ordering::Relaxed);
@@ -215,14 +217,17 @@ impl<'a> Replay<'a> {
 
     /// Brings what was found into the index, the directory's account, the policy and the report. Large contents of which
     /// nothing is left, or that another directory has, are given back: their files are unlinked.
-    fn settle(self, policy: &mut dyn Policy, report: &mut Recovery) -> Vec<Arc<Large>> {
+    fn settle(self, trusted: bool, policy: &mut dyn Policy, report: &mut Recovery) -> Vec<Arc<Large>> {
         let directory = self.directory;
         let mut settle = |unit: &Arc<Unit>| {
             directory.add_used(unit, unit.bytes.load(Ordering::Relaxed));
             policy.insert(Arc::clone(unit), false);
         };
         let mut gone = Vec::new();
-        for pack in self.packs.values() {
+        for (pack, boots) in self.packs.values() {
+            if trusted && *boots == self.boots {
+                pack.believe();
+            }
             settle(&pack.unit);
             report.contents += pack.objects.load(Ordering::Relaxed);
         }

@@ -9,7 +9,7 @@
 //! below it is found once the kernel has dropped it.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +30,8 @@ use crate::shared::Shared;
 const PAST_CACHE: Reach = Reach::Disk(Caching::Drop);
 /// Packs are read by so much: the largest entry, and many small ones.
 const WINDOW: usize = PAGE as usize + (64 << 10);
+/// A small store is read at this rate, and then left alone until the period is over, rather than be read all the time.
+const RATE_MIN: u64 = 1 << 20;
 /// Shorter pauses are saved up.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 
@@ -38,6 +40,9 @@ type Flow = ControlFlow<()>;
 
 /// Scrubs until the store closes.
 pub(crate) fn run(shared: &Arc<Shared>, options: Scrub) {
+    if !shared.is_known_before_stop() {
+        return;
+    }
     let _ = run_until_closed(shared, options);
 }
 
@@ -57,7 +62,7 @@ fn run_until_closed(shared: &Arc<Shared>, options: Scrub) -> Flow {
 /// Bytes a second, so that `resident` bytes take the period.
 fn rate(resident: u64, options: Scrub) -> u64 {
     let wanted = resident as f64 / options.period.as_secs_f64();
-    (wanted as u64).clamp(1 << 20, options.rate_max.0.max(1))
+    (wanted as u64).max(RATE_MIN).min(options.rate_max.0.max(1))
 }
 
 /// What a pass is about.
@@ -76,13 +81,7 @@ enum Target {
 
 /// One pass over all directories.
 fn pass(shared: &Shared, mut pace: Pace, of: Of) -> Flow {
-    let mut unverified = HashSet::new();
-    if of == Of::Unverified {
-        let _: Result<(), ()> = shared.index.for_each_small(|_, place| {
-            unverified.extend((!place.is_verified()).then_some(place.pack));
-            Ok(())
-        });
-    }
+    let unverified = if of == Of::Unverified { unverified_packs(shared) } else { HashSet::new() };
     let is_due = |pack: &Arc<Pack>| of == Of::Everything || unverified.contains(&pack.slot);
     let mut targets = Vec::new();
     for directory in shared.directories.iter().filter(|directory| !directory.is_down()) {
@@ -104,6 +103,21 @@ fn pass(shared: &Shared, mut pace: Pace, of: Of) -> Flow {
         }
     }
     Flow::Continue(())
+}
+
+/// The slots of packs that have an object which was not checked since the machine started.
+fn unverified_packs(shared: &Shared) -> HashSet<u32> {
+    let packs = (0..shared.directories.len()).flat_map(|directory| shared.index.packs_of(directory));
+    let packs: HashMap<u32, Arc<Pack>> = packs.map(|pack| (pack.slot, pack)).collect();
+    let mut unverified = HashSet::new();
+    let all: Result<(), ()> = shared.index.for_each_small(|_, place| {
+        let pack = packs.get(&place.pack).filter(|pack| !place.in_pack(pack).is_verified());
+        unverified.extend(pack.map(|pack| pack.slot));
+        Ok(())
+    });
+    // It is broken off by nobody.
+    let _ = all;
+    unverified
 }
 
 fn scrub_extent(shared: &Shared, large: &Arc<Large>, index: ExtentIndex, pace: &mut Pace, of: Of) -> Flow {
@@ -260,6 +274,8 @@ mod tests {
         let options = |seconds| Scrub { period: Duration::from_secs(seconds), rate_max: ByteSize(100 << 20) };
         assert_eq!(rate(1 << 40, options(1 << 14)), 64 << 20);
         assert_eq!(rate(1 << 40, options(1)), 100 << 20);
-        assert_eq!(rate(1, options(1 << 14)), 1 << 20, "a small store is not kept open for a week");
+        assert_eq!(rate(1, options(1 << 14)), RATE_MIN);
+        let slow = Scrub { rate_max: ByteSize(1), ..options(1 << 14) };
+        assert_eq!(rate(1 << 40, slow), 1, "the limit stands above all");
     }
 }

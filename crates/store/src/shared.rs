@@ -14,6 +14,7 @@ use crate::handout::HandedOut;
 use crate::index::Index;
 use crate::metrics::Counters;
 use crate::read::Caching;
+use crate::recovery::Recoveries;
 
 /// The store, without its threads.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) failed: Vec<(PathBuf, u64)>,
     /// The next generation of a large content's file; above all that were ever used here.
     pub(crate) next_generation: AtomicU64,
+    /// What was found when the store was opened, as far as it is known.
+    pub(crate) recoveries: Recoveries,
     /// Set when closing begins: from then on everything is absent, for another process may take the directories.
     pub(crate) closed: AtomicBool,
     /// For the sweeper and the scrub: whether they are to stop.
@@ -36,7 +39,20 @@ pub(crate) struct Shared {
     pub(crate) stopped: Condvar,
 }
 
+/// Between looks at whether it is known what lies here.
+const RECOVERY_PAUSE: Duration = Duration::from_millis(100);
+
 impl Shared {
+    /// Waits until it is known what lies on the directories; false if what goes on in the background is to stop first.
+    pub(crate) fn is_known_before_stop(&self) -> bool {
+        while self.directories.iter().any(|directory| directory.is_recovering()) {
+            if self.stops_within(RECOVERY_PAUSE) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Waits; true if what goes on in the background is to stop.
     pub(crate) fn stops_within(&self, time: Duration) -> bool {
         let until = Instant::now() + time;

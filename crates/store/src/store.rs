@@ -11,7 +11,6 @@ use parking_lot::{Condvar, Mutex};
 use prometheus_client::registry::Registry;
 
 use crate::batch::BatchRead;
-use crate::compact::COMPACT_MIN;
 use crate::directory::{self, Directory};
 use crate::error::{NotKept, StoreError};
 use crate::expire;
@@ -19,16 +18,16 @@ use crate::files::OpenFiles;
 use crate::group::{Group, GroupRules, GroupStats, quota_share};
 use crate::handout::{Descriptor, HandedOut, MAX_SHARE};
 use crate::index::Index;
+use crate::log::Found;
 use crate::metrics::{DirectoryStats, StoreCollector, StoreStats};
 use crate::options::{BootId, Scrub, StoreOptions, share};
 use crate::queue::{Done, Fill, Kept, Order};
 use crate::read::{Caching, Reach, ReadOutcome, Residency};
-use crate::recover::{self, Recovered, Recovery};
+use crate::recovery::{Recoveries, Recovery};
 use crate::scrub;
 use crate::shared::Shared;
 use crate::sweep;
-use crate::writeback::Writeback;
-use crate::writer::{Batch, Writer, is_valid};
+use crate::writer::{self, is_valid};
 
 /// How long writers may go on with what is queued when the store closes.
 const DRAIN_TIME: Duration = Duration::from_secs(4);
@@ -45,31 +44,40 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store, and makes its directories if they do not exist.
+    /// Opens the store, and makes its directories if they do not exist. Waits until it is known what lies there; see
+    /// [`Self::start`] for a store that serves meanwhile.
     ///
     /// # Errors
     /// [`StoreError::InUse`], or whatever keeps a directory from being used and has to be put right. Directories that fail
     /// otherwise are left out, unless there is no other.
     pub fn open(options: &StoreOptions) -> Result<(Self, Recovery), StoreError> {
-        let start = Instant::now();
+        let store = Self::start(options)?;
+        let recovery = store.shared.recoveries.wait(None);
+        Ok((store, recovery))
+    }
+
+    /// Opens the store without waiting for what is known of its directories, which is read in the background, all
+    /// directories at once. Meanwhile small objects that are known already are read, and checked each; all else counts as
+    /// absent. What is to be kept waits in the queue until its directory is known, and is not kept twice. See
+    /// [`Self::recovery`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn start(options: &StoreOptions) -> Result<Self, StoreError> {
         if options.directories.is_empty() {
             return Err(StoreError::Options("a store needs at least one directory".into()));
         }
         let boot = options.boot_id.map_or_else(BootId::of_kernel, Ok).map_err(StoreError::System)?;
-        let mut report = Recovery::default();
-        let index = Index::new();
-        let (mut directories, mut recovered) = (Vec::new(), Vec::<Recovered>::new());
+        let (mut directories, mut logs) = (Vec::new(), Vec::<Found>::new());
         let mut failed = Vec::new();
         for of in &options.directories {
             let (queue, reserve) = (options.write_queue.0, options.reserve);
-            let opened =
-                Directory::open(directories.len(), &of.path, of.capacity, reserve, queue, boot).and_then(|directory| {
-                    Ok((recover::recover(&index, &directory, options.eviction, &mut report)?, directory))
-                });
+            let opened = Directory::open(directories.len(), &of.path, of.capacity, reserve, queue, boot)
+                .and_then(|directory| Ok((directory.open_log()?, directory)));
             match opened {
-                Ok((of, directory)) => {
+                Ok((log, directory)) => {
                     directories.push(Arc::new(directory));
-                    recovered.push(of);
+                    logs.push(log);
                 }
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => failed.push((of, error)),
@@ -86,50 +94,36 @@ impl Store {
         let quota = |capacity| if let Capacity::Bytes(bytes) = capacity { bytes.0 } else { 0 };
         let failed = failed.into_iter().map(|(of, _)| (of.path.clone(), quota(of.capacity))).collect();
         let capacity = directories.iter().map(|directory| directory.quota).sum();
-        let next_generation = recovered.iter().map(|of| of.next_generation).max().unwrap_or(1);
         let shared = Arc::new(Shared {
+            recoveries: Recoveries::new(directories.len() as u64),
             directories,
-            index,
+            index: Index::new(),
             files: OpenFiles::new(options.max_open_files),
             handed_out: Arc::new(HandedOut::new(share(capacity, MAX_SHARE))),
             counters: Default::default(),
             fills: options.fills,
             eviction: options.eviction,
             failed,
-            next_generation: next_generation.into(),
+            next_generation: 1.into(),
             closed: false.into(),
             stop: Mutex::new(false),
             stopped: Condvar::new(),
         });
         let store = Self { shared, threads: Mutex::default() };
-        store.start(recovered, options.scrub)?;
-        report.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Ok((store, report))
+        store.spawn_all(logs, options.scrub)?;
+        Ok(store)
     }
 
-    fn start(&self, recovered: Vec<Recovered>, scrub: Scrub) -> Result<(), StoreError> {
+    fn spawn_all(&self, logs: Vec<Found>, scrub: Scrub) -> Result<(), StoreError> {
         let spawn = |name: String, work: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name).spawn(work).map_err(StoreError::System)?;
             self.threads.lock().push(thread);
             Ok(())
         };
-        for (directory, of) in self.shared.directories.iter().zip(recovered) {
-            let writer = Writer {
-                shared: Arc::clone(&self.shared),
-                directory: Arc::clone(directory),
-                log: of.log,
-                policy: of.policy,
-                open_packs: Vec::new(),
-                next_pack: of.next_pack,
-                log_is_incomplete: of.log_is_incomplete,
-                log_is_stale: of.log_is_stale,
-                compact_at: COMPACT_MIN,
-                batch: Batch::default(),
-                space: None,
-                writeback: Writeback::default(),
-                is_purged: false,
-            };
-            spawn(format!("fb-store-{}", directory.index), Box::new(move || writer.run()))?;
+        for (directory, log) in self.shared.directories.iter().zip(logs) {
+            let name = format!("fb-store-{}", directory.index);
+            let (shared, directory) = (Arc::clone(&self.shared), Arc::clone(directory));
+            spawn(name, Box::new(move || writer::run(&shared, &directory, log)))?;
         }
         let shared = Arc::clone(&self.shared);
         let tidy = move || {
@@ -142,6 +136,16 @@ impl Store {
         }
         let shared = Arc::clone(&self.shared);
         spawn("fb-store-scrub".into(), Box::new(move || scrub::run(&shared, scrub)))
+    }
+
+    /// What was found when the store was opened, as far as it is known now.
+    pub fn recovery(&self) -> Recovery {
+        self.shared.recoveries.get()
+    }
+
+    /// Waits until it is known what lies on the directories, at most so long. What was found by then.
+    pub fn wait_recovered(&self, most: Duration) -> Recovery {
+        self.shared.recoveries.wait(Some(Instant::now() + most))
     }
 
     /// How much of a content is here.

@@ -27,6 +27,9 @@ const MAX_FOLDERS: usize = 4096;
 pub(crate) fn run(shared: &Arc<Shared>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
     let before_s = now - CLOCK_LAG_S;
+    if !shared.is_known_before_stop() {
+        return;
+    }
     for directory in &shared.directories {
         if directory.is_down() {
             continue;

@@ -159,3 +159,18 @@ fn a_store_closes_at_once_though_its_scrub_waits() {
     store.close().unwrap();
     assert!(fs::metadata(scratch.path()).is_ok());
 }
+
+#[test]
+fn after_a_restart_of_the_process_alone_nothing_is_read_again_at_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (store, _) = open(&never(scratch.path()));
+    keep_small(&store);
+    keep(&store, 100, 2 * PAGE);
+    drop(store);
+    // The first pass over everything waits after its first step; what is unverified would have been read before that.
+    let slow = Scrub { period: Duration::from_secs(3600), rate_max: ByteSize(1) };
+    let (store, _) = open(&StoreOptions { scrub: slow, ..options(&[scratch.path()], 1 << 30) });
+    wait_until("it has begun with everything", || store.stats().bytes_scrubbed > 0);
+    assert!(store.descriptor(id(100), 2 * PAGE).is_some(), "it was trusted from the start");
+    assert!(store.stats().bytes_scrubbed <= PAGE, "{}", store.stats().bytes_scrubbed);
+}

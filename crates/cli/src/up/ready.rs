@@ -50,10 +50,12 @@ pub(crate) struct ReadyCache {
     pub(crate) resident_bytes: u64,
     /// Whether it failed at the start.
     pub(crate) is_down: bool,
+    /// Whether not all that lies there is known yet.
+    pub(crate) is_recovering: bool,
 }
 
 /// What the caches held at the start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Recovered {
     /// Contents.
     pub(crate) contents: u64,
@@ -61,6 +63,8 @@ pub(crate) struct Recovered {
     pub(crate) bytes: u64,
     /// Time that it took to find them.
     pub(crate) millis: u64,
+    /// Whether that is all: else the rest becomes known while the process serves.
+    pub(crate) is_complete: bool,
 }
 
 /// How a process ended in good order.
@@ -110,7 +114,7 @@ impl Ready {
             freshness,
             proof,
             cache: Vec::new(),
-            recovered: Recovered::default(),
+            recovered: Recovered { contents: 0, bytes: 0, millis: 0, is_complete: true },
             admin: (Ipv4Addr::LOCALHOST, 0).into(),
             socket,
         }
@@ -159,15 +163,18 @@ impl Ready {
             let (used, capacity) = (ByteSize(cache.resident_bytes), ByteSize(cache.capacity_bytes));
             let used = if cache.is_down {
                 "not usable, see the log".to_owned()
+            } else if cache.is_recovering {
+                format!("{capacity}; what lies there becomes known while it serves")
             } else {
                 format!("{used} of {capacity} in use")
             };
             text += &line("cache", format!("{}: {used}", cache.directory.display()));
         }
-        if self.recovered.contents > 0 {
-            let Recovered { contents, bytes, millis } = self.recovered;
+        let Recovered { contents, bytes, millis, is_complete } = self.recovered;
+        if contents > 0 || !is_complete {
             let bytes = ByteSize(bytes);
-            text += &line("recovered", format!("{contents} contents, {bytes}, in {millis} ms"));
+            let so_far = if is_complete { "" } else { " so far, and goes on: see `forebay status`" };
+            text += &line("recovered", format!("{contents} contents, {bytes}, in {millis} ms{so_far}"));
         }
         text += &line("metrics", format!("http://{}/metrics", self.admin));
         text += &line("socket", self.socket.display().to_string());
@@ -213,9 +220,10 @@ mod tests {
         ready.kind = Some("files");
         for (directory, resident_bytes, is_down) in [("/c", 1_860_000_000, false), ("/d", 0, true)] {
             let (directory, capacity_bytes) = (directory.into(), 20_000_000_000);
-            ready.cache.push(ReadyCache { directory, capacity_bytes, resident_bytes, is_down });
+            let is_recovering = false;
+            ready.cache.push(ReadyCache { directory, capacity_bytes, resident_bytes, is_down, is_recovering });
         }
-        ready.recovered = Recovered { contents: 6900, bytes: 1_860_000_000, millis: 12 };
+        ready.recovered = Recovered { contents: 6900, bytes: 1_860_000_000, millis: 12, is_complete: true };
         ready
     }
 
@@ -261,6 +269,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
-        assert!(!text.contains('\u{1b}'));
+        assert!(!text.contains('\u{1b}') && !text.contains("so far"), "{text}");
+        let mut early = ready();
+        early.recovered = Recovered { contents: 0, bytes: 0, millis: 500, is_complete: false };
+        early.cache[0].is_recovering = true;
+        let text = early.text(Style::Plain, Duration::from_millis(612));
+        for part in ["/c: 20.0 GB; what lies there becomes known", "in 500 ms so far"] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
     }
 }

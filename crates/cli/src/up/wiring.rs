@@ -17,7 +17,7 @@ use forebay_model::{Freshness, TimestampNs};
 use forebay_node::{Listener, Node, NodeParts, Source, upstream};
 use forebay_origin::{Origin, Proof};
 use forebay_route::Service;
-use forebay_store::{DirectoryStats, Recovery, Store, StoreOptions};
+use forebay_store::{DirectoryStats, Recovery, Store, StoreError, StoreOptions};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -33,6 +33,9 @@ use super::ready::{Ready, ReadyCache, Recovered};
 /// What requests under way get to end when the process stops: the mount itself takes up to two seconds more, the store's
 /// queue up to five, and all of it must be below `up`'s limit.
 const MOUNT_GRACE: Duration = Duration::from_secs(1);
+/// How long a start waits for what is known of the caches, so that the ready line says it: about a million entries. The
+/// rest becomes known while the process serves.
+const RECOVERY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Everything that `up` runs. Fields are dropped in order: nobody asks the node when it goes.
 pub(crate) struct Running {
@@ -58,7 +61,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
     }
     let path = engines::source_path(settings, url)?;
     let origin = open_origin(url, settings)?;
-    let (store, recovery) = open_store(engines::store(settings, limits)).await?;
+    let store = open_store(engines::store(settings, limits)).await?;
     let (name, record) = register_source(settings, &origin, path.clone())?;
 
     let ours = registry.sub_registry_with_prefix("forebay");
@@ -91,7 +94,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
     let socket = listener.path().to_owned();
     let mut report = Ready::new(path.to_string(), shown.clone(), freshness, proof.as_str().to_owned(), socket);
     report.cache = caches(&store);
-    report.recovered = recovered(recovery);
+    report.recovered = recovered(store.recovery());
 
     let mount = match &settings.mount.dir {
         Some(directory) => {
@@ -161,10 +164,14 @@ fn open_origin(url: &OriginText, settings: &Settings) -> Result<Origin, Failure>
     Ok(origin)
 }
 
-async fn open_store(options: StoreOptions) -> Result<(Arc<Store>, Recovery), Failure> {
-    let (store, recovery) =
-        blocking(move || Store::open(&options)).await?.map_err(|error| Failure::failed(error.to_string()))?;
-    Ok((Arc::new(store), recovery))
+/// A store that serves, and that knows by now what lies in caches of a usual size.
+async fn open_store(options: StoreOptions) -> Result<Arc<Store>, Failure> {
+    let open = move || {
+        let store = Store::start(&options)?;
+        store.wait_recovered(RECOVERY_PATIENCE);
+        Ok(Arc::new(store))
+    };
+    blocking(open).await?.map_err(|error: StoreError| Failure::failed(error.to_string()))
 }
 
 /// Writes the source into the registry, which knows when it was first added.
@@ -215,12 +222,14 @@ fn caches(store: &Store) -> Vec<ReadyCache> {
         capacity_bytes: directory.capacity,
         resident_bytes: directory.bytes_resident,
         is_down: directory.is_down,
+        is_recovering: directory.is_recovering,
     };
     store.directories().into_iter().map(cache).collect()
 }
 
 fn recovered(recovery: Recovery) -> Recovered {
-    Recovered { contents: recovery.contents, bytes: recovery.bytes, millis: recovery.micros / 1000 }
+    let Recovery { contents, bytes, micros, recovering, .. } = recovery;
+    Recovered { contents, bytes, millis: micros / 1000, is_complete: recovering == 0 }
 }
 
 fn now() -> TimestampNs {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use forebay_model::{ContentId, PAGE, PageIndex, block_count, is_small, page_count, page_len};
 
-use crate::compact;
+use crate::compact::{self, COMPACT_MIN};
 use crate::device;
 use crate::directory::Directory;
 use crate::error::NotKept;
@@ -21,12 +21,14 @@ use crate::evict::{FULL_REST, KnownSpace};
 use crate::eviction::Policy;
 use crate::index::SmallPlace;
 use crate::large::{Extent, Large};
-use crate::log::Log;
+use crate::log::{Found, Log};
 use crate::metrics::Counters;
 use crate::options::BootId;
 use crate::pack::Pack;
 use crate::queue::{Answer, Fill, Kept, Order, Taken};
 use crate::record::Record;
+use crate::recover::{self, Recovered};
+use crate::recovery::Recovery;
 use crate::shared::Shared;
 use crate::victim::Among;
 use crate::writeback::{Failed, Target, Writeback};
@@ -102,17 +104,42 @@ impl std::fmt::Debug for Batch {
     }
 }
 
+/// Reads the directory's log, then works until the queue is closed. A panic ends this directory, not the store.
+pub(crate) fn run(shared: &Arc<Shared>, directory: &Arc<Directory>, found: Found) {
+    let work = || {
+        let recovered = recover::recover(shared, directory, found);
+        recovered.map(|recovered| Writer::new(shared, directory, recovered).work_on())
+    };
+    // What the writer held is dropped on the way: every callback is called.
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    if outcome.is_err() {
+        directory.take_out(&io::Error::other("its writer panicked"));
+    }
+    if !matches!(outcome, Ok(Some(()))) {
+        recover::end(shared, directory, &Recovery::default());
+        directory.queue.abandon();
+        purge(shared, directory);
+        directory.unlock();
+        directory.queue.end();
+    }
+}
+
 impl Writer {
-    /// Works until the queue is closed. A panic ends this directory, not the store.
-    pub(crate) fn run(self) {
-        let (shared, directory) = (Arc::clone(&self.shared), Arc::clone(&self.directory));
-        // What the writer held is dropped on the way: every callback is called.
-        if catch_unwind(AssertUnwindSafe(|| self.work_on())).is_err() {
-            directory.take_out(&io::Error::other("its writer panicked"));
-            directory.queue.abandon();
-            purge(&shared, &directory);
-            directory.unlock();
-            directory.queue.end();
+    fn new(shared: &Arc<Shared>, directory: &Arc<Directory>, of: Recovered) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            directory: Arc::clone(directory),
+            log: of.log,
+            policy: of.policy,
+            open_packs: Vec::new(),
+            next_pack: of.next_pack,
+            log_is_incomplete: of.log_is_incomplete,
+            log_is_stale: of.log_is_stale,
+            compact_at: COMPACT_MIN,
+            batch: Batch::default(),
+            space: None,
+            writeback: Writeback::default(),
+            is_purged: false,
         }
     }
 
@@ -175,6 +202,7 @@ impl Writer {
                     self.flush();
                     self.evict_extent(&large, extent);
                 }
+                Order::Forget(id) => self.forget(id),
                 #[cfg(test)]
                 Order::Panic => panic!("on purpose"),
             }
@@ -205,6 +233,20 @@ impl Writer {
         }
         if self.shared.index.small(id).is_none_or(|(pack, _)| pack.directory != self.directory.index) {
             self.record(&Record::SmallGone { id });
+        }
+    }
+
+    /// Lets go of a content that became known after it was to be forgotten.
+    fn forget(&mut self, id: ContentId) {
+        if let Some((pack, place)) = self.shared.index.small(id)
+            && pack.directory == self.directory.index
+        {
+            self.drop_small(id, place);
+        }
+        if let Some(large) = self.shared.index.large(id)
+            && large.directory == self.directory.index
+        {
+            self.drop_large(&large);
         }
     }
 
