@@ -24,7 +24,7 @@ pub(crate) struct S3Fifo {
 
 impl S3Fifo {
     /// The first of the small queue that was not read twice; the others before it are moved to the main queue.
-    fn from_small(&mut self, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>> {
+    fn next_of_small(&mut self, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>> {
         for _ in 0..self.small.len() {
             let unit = self.small.pop_front()?;
             if reads(&unit) > 1 {
@@ -41,7 +41,7 @@ impl S3Fifo {
     }
 
     /// The first of the main queue whose reads are used up.
-    fn from_main(&mut self, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>> {
+    fn next_of_main(&mut self, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>> {
         for _ in 0..(MAX_READS as usize + 1) * self.main.len() {
             let unit = self.main.pop_front()?;
             let reads = reads(&unit);
@@ -70,11 +70,11 @@ impl Policy for S3Fifo {
 
     fn victim(&mut self, _: Moment, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>> {
         if self.small.len() * SMALL >= self.small.len() + self.main.len()
-            && let Some(unit) = self.from_small(may)
+            && let Some(unit) = self.next_of_small(may)
         {
             return Some(unit);
         }
-        self.from_main(may).or_else(|| self.from_small(may)).or_else(|| {
+        self.next_of_main(may).or_else(|| self.next_of_small(may)).or_else(|| {
             let mut all = self.small.iter().chain(&self.main);
             all.find(|unit| may(unit)).cloned()
         })
