@@ -33,7 +33,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"FBPE");
 const FIXED: usize = 4 + 4 + 16 + 8 + 8;
 
 /// A pack of which no more than this part of its length lives, 1 / this, is written again: so packs with holes are few.
-const LIVE_MIN: u64 = 8;
+const LIVE_MIN: u64 = 16;
 
 /// Entries from this length on become holes when they go by a plan: at most a quarter of one is lost at its ends. Of shorter
 /// ones whole packs go.

@@ -135,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn shuffled_epochs_over_twice_the_cache_are_near_the_optimum_without_rewriting() {
+    fn shuffled_epochs_over_twice_the_cache_are_near_the_optimum_and_hardly_rewrite() {
         let accesses = Pattern::ShuffledEpochs.accesses(CACHE, 7);
         // The first epoch finds nothing whatever is done.
         let epoch = accesses.len() / Pattern::EPOCHS;
         let outcome = simulate(&accesses, CACHE, Eviction::default());
         let warm = outcome.hits as f64 / (accesses.len() - epoch) as f64;
         assert!(warm >= 0.49, "{warm}");
-        assert_eq!(outcome.bytes - outcome.hit_bytes, outcome.filled_bytes, "nothing is written twice");
+        assert!(outcome.rewritten_bytes * 100 <= outcome.filled_bytes, "{outcome:?}");
     }
 
     #[test]
@@ -152,6 +152,17 @@ mod tests {
             let best = others.fold(0.0, f64::max);
             let own = rate(pattern, Eviction::default());
             assert!(own >= 0.98 * best, "{}: {own} against {best}", pattern.name());
+        }
+    }
+
+    #[test]
+    fn with_a_plan_hits_are_near_the_optimum_and_little_is_written_again() {
+        for pattern in [Pattern::ShuffledEpochs, Pattern::TwoJobs, Pattern::Replacement, Pattern::Mix, Pattern::ModelLoading] {
+            let accesses = pattern.accesses(CACHE, 7);
+            let (outcome, best) = (simulate_planned(&accesses, CACHE), optimum(&accesses, CACHE));
+            let (name, part) = (pattern.name(), outcome.hits as f64 / best.hits as f64);
+            assert!(part >= 0.97, "{name}: {part} of the optimum");
+            assert!(outcome.rewritten_bytes * 20 <= outcome.filled_bytes, "{name}: {outcome:?}");
         }
     }
 

@@ -5,9 +5,9 @@
 //! is remembered is asked for its next use again each time, for it may have been read, or be gone.
 
 /// Candidates drawn for one victim.
-const SAMPLE: usize = 16;
+const SAMPLE: usize = 32;
 /// Of all that were drawn, so many of the farthest are remembered.
-const POOL: usize = 32;
+const POOL: usize = 64;
 
 /// See the file's head. `K` names what can go.
 #[derive(Debug)]
