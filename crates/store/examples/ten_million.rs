@@ -84,8 +84,7 @@ fn arguments() -> Arguments {
 }
 
 fn options(base: &Path, directories: u64) -> StoreOptions {
-    let directory =
-        |n| DirectoryOptions { path: base.join(format!("{n}")), capacity: Capacity::Bytes(ByteSize(1 << 40)) };
+    let directory = |n| DirectoryOptions::new(base.join(format!("{n}")), Capacity::Bytes(ByteSize(1 << 40)));
     StoreOptions {
         reserve: Reserve::Bytes(ByteSize(0)),
         ..StoreOptions::new((0..directories).map(directory).collect())

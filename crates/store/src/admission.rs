@@ -56,7 +56,8 @@ struct Bucket {
 
 impl Gate {
     pub(crate) fn new(rules: Admission, now: Instant) -> Self {
-        let bucket = |rate: ByteSize| Bucket { rate: rate.0 as f64, level: rate.0 as f64 * BURST.as_secs_f64(), at: now };
+        let bucket =
+            |rate: ByteSize| Bucket { rate: rate.0 as f64, level: rate.0 as f64 * BURST.as_secs_f64(), at: now };
         Self { rules, seen: None, bucket: rules.write_rate_max.map(bucket) }
     }
 
@@ -74,10 +75,8 @@ impl Gate {
                 return Err(NotKept::FirstTouch);
             }
         }
-        match &mut self.bucket {
-            Some(bucket) if !bucket.take(bytes, now) => Err(NotKept::WriteRate),
-            _ => Ok(()),
-        }
+        let may = self.bucket.as_mut().is_none_or(|bucket| bucket.take(bytes, now));
+        if may { Ok(()) } else { Err(NotKept::WriteRate) }
     }
 }
 

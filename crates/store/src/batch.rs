@@ -107,9 +107,7 @@ impl Shared {
             return;
         };
         read.buffer.copy_from_slice(&data[read.range.start as usize..read.range.end as usize]);
-        self.index.mark_read(read.id, one.place, &one.pack);
-        one.pack.unit.hit(read.range.len(), self.directories[one.pack.directory].clock());
-        Counters::add(&self.counters.hits, 1);
+        self.small_was_read(&one.pack, read.id, one.place, read.range.len());
         Counters::add(&self.counters.bytes_read, read.range.len());
         read.outcome = ReadOutcome::Filled;
     }

@@ -161,6 +161,13 @@ impl Root {
         is_file.then(|| (stat.st_ctime as i64).max(stat.st_mtime as i64))
     }
 
+    /// Whether its file system is in memory.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        const TMPFS: i64 = 0x0102_1994;
+        const RAMFS: i64 = 0x8584_58f6;
+        rustix::fs::fstatfs(&self.fd).is_ok_and(|fs| [TMPFS, RAMFS].contains(&(fs.f_type as i64)))
+    }
+
     /// Room on its file system.
     pub(crate) fn space(&self) -> io::Result<Space> {
         let fs = rustix::fs::fstatvfs(&self.fd)?;

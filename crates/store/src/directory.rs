@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use forebay_model::Capacity;
 use parking_lot::Mutex;
 
+use crate::class::Class;
 use crate::device::{self, Root};
 use crate::error::StoreError;
 use crate::eviction::{Owner, Unit};
@@ -20,7 +20,7 @@ use crate::group::Groups;
 use crate::large::LARGE;
 use crate::lease;
 use crate::log::{Found, Log, Opened};
-use crate::options::{BootId, Reserve, share};
+use crate::options::{BootId, DirectoryOptions, Reserve, share};
 use crate::pack::{self, PACKS};
 use crate::past_cache::PastCache;
 use crate::queue::Queue;
@@ -36,6 +36,7 @@ const READ_ERRORS_HALVE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) index: usize,
+    pub(crate) class: Class,
     pub(crate) root: Root,
     pub(crate) past_cache: PastCache,
     /// This start of the machine at this place: a copy of the directory does not prove what the original did.
@@ -64,6 +65,8 @@ pub(crate) struct Directory {
     opened: Instant,
     /// Until this many milliseconds after `opened` the file system counts as without room.
     no_room_until_ms: AtomicU64,
+    /// Until then nothing is promoted to it.
+    no_promotion_until_ms: AtomicU64,
     read_errors: Mutex<ReadErrors>,
     lock: OwnedFd,
 }
@@ -79,12 +82,12 @@ impl Directory {
     /// Opens and locks `path`.
     pub(crate) fn open(
         index: usize,
-        path: &Path,
-        capacity: Capacity,
+        of: &DirectoryOptions,
         reserve: Reserve,
         queue_bytes: u64,
         boot: BootId,
     ) -> Result<Self, StoreError> {
+        let (path, capacity) = (&*of.path, of.capacity);
         let fail = |error: io::Error| StoreError::Directory { directory: path.to_owned(), error };
         let root = Root::open(path).map_err(fail)?;
         let lock = root.open_or_create(LOCK).map_err(fail)?;
@@ -114,6 +117,7 @@ impl Directory {
         };
         Ok(Self {
             index,
+            class: of.class.unwrap_or_else(|| Class::of(&root)),
             root,
             past_cache: PastCache::new(),
             boot: boot.at(dev, ino),
@@ -131,6 +135,7 @@ impl Directory {
             recovering: AtomicBool::new(true),
             opened: Instant::now(),
             no_room_until_ms: AtomicU64::new(0),
+            no_promotion_until_ms: AtomicU64::new(0),
             read_errors: Mutex::new(ReadErrors { count: 0, since: Instant::now() }),
             lock,
         })
@@ -190,6 +195,22 @@ impl Directory {
     pub(crate) fn rest_without_room(&self, time: Duration) {
         self.full.store(true, Ordering::Relaxed);
         self.no_room_until_ms.store(self.now_ms() + time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether `bytes` more fit without anything going for them, those that wait to be written counted.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        let used = self.used.load(Ordering::Relaxed) + self.queue.bytes();
+        !self.is_without_room() && used.saturating_add(bytes) <= self.quota
+    }
+
+    /// Whether something can be promoted to it now.
+    pub(crate) fn takes_promotions(&self) -> bool {
+        !self.is_down() && self.now_ms() >= self.no_promotion_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// It has no room for what is promoted: it is not asked again for `time`.
+    pub(crate) fn rest_from_promotions(&self, time: Duration) {
+        self.no_promotion_until_ms.store(self.now_ms() + time.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn now_ms(&self) -> u64 {
@@ -260,16 +281,30 @@ impl ReadErrors {
     }
 }
 
-/// The directory for a new content: by capacity, the same one for all pages of a content (weighted rendezvous), unless its
-/// file system has no room just now. None if all are down.
-pub(crate) fn choose(directories: &[Arc<Directory>], id: u128) -> Option<&Arc<Directory>> {
+/// The directory for a new content of `bytes`: of the fastest class that has room, else of the slowest. None if all are down.
+pub(crate) fn choose(directories: &[Arc<Directory>], id: u128, bytes: u64) -> Option<&Arc<Directory>> {
+    let mut slowest = None;
+    for class in Class::ALL {
+        if let Some(best) = choose_of(directories, class, id) {
+            if best.has_room(bytes) {
+                return Some(best);
+            }
+            slowest = Some(best);
+        }
+    }
+    slowest
+}
+
+/// The directory of that class for a content: by capacity, the same one for all pages of a content (weighted rendezvous),
+/// unless its file system has no room just now.
+pub(crate) fn choose_of(directories: &[Arc<Directory>], class: Class, id: u128) -> Option<&Arc<Directory>> {
     let score = |directory: &Directory| {
         let hash = mix(id ^ (directory.index as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
         // Uniform in (0, 1]; -ln(u) / weight is least with probability proportional to the weight.
         let uniform = ((hash >> 11) + 1) as f64 / (1u64 << 53) as f64;
         -uniform.ln() / directory.quota.max(1) as f64
     };
-    let up = directories.iter().filter(|directory| !directory.is_down());
+    let up = directories.iter().filter(|directory| directory.class == class && !directory.is_down());
     let rank = |directory: &Directory| (directory.is_without_room(), score(directory));
     up.min_by(|a, b| {
         let ((a_full, a), (b_full, b)) = (rank(a), rank(b));

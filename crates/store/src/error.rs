@@ -86,6 +86,12 @@ pub enum NotKept {
     /// What would have to go is read more often, or sooner.
     #[error("what is here is read more often, or sooner")]
     Outranked,
+    /// The directory is full, and the page was not offered lately ([`Admission::second_touch`](crate::Admission)).
+    #[error("offered for the first time")]
+    FirstTouch,
+    /// So much was written lately that it has to wait ([`Admission::write_rate_max`](crate::Admission)).
+    #[error("the rate of writes is used up")]
+    WriteRate,
     /// The directory failed, now or before.
     #[error("the directory failed")]
     Failed,
@@ -98,13 +104,15 @@ pub enum NotKept {
 }
 
 impl NotKept {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::QueueFull,
         Self::Full,
         Self::Elsewhere,
         Self::Pinned,
         Self::Quota,
         Self::Outranked,
+        Self::FirstTouch,
+        Self::WriteRate,
         Self::Failed,
         Self::Invalid,
         Self::Closed,
@@ -119,6 +127,8 @@ impl NotKept {
             Self::Pinned => "pinned",
             Self::Quota => "quota",
             Self::Outranked => "outranked",
+            Self::FirstTouch => "first_touch",
+            Self::WriteRate => "write_rate",
             Self::Failed => "failed",
             Self::Invalid => "invalid",
             Self::Closed => "closed",

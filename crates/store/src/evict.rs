@@ -93,7 +93,7 @@ impl Writer {
     }
 
     /// Room on the file system, as it was a moment ago, less what was written since.
-    fn available(&mut self) -> Option<u64> {
+    pub(crate) fn available(&mut self) -> Option<u64> {
         if let Some(space) = &self.space
             && space.written < SPACE_BYTES
             && space.at.elapsed() < SPACE_TIME

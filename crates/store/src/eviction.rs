@@ -9,7 +9,7 @@ mod probation;
 mod s3_fifo;
 mod sieve;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use forebay_model::ExtentIndex;
@@ -76,6 +76,8 @@ pub(crate) struct Unit {
     pub(crate) touched: AtomicU64,
     /// Its group on the directory.
     pub(crate) group: Arc<GroupState>,
+    /// It is on its way to a slower directory.
+    pub(crate) is_leaving: AtomicBool,
 }
 
 /// Whose bytes a unit stands for.
@@ -142,7 +144,14 @@ pub(crate) fn verdict(hot: u64, len: u64) -> Verdict {
 impl Unit {
     pub(crate) fn new(owner: Owner, clock: u64, group: Arc<GroupState>) -> Arc<Self> {
         let zero = || AtomicU64::new(0);
-        Arc::new(Self { owner, bytes: zero(), hit_bytes: zero(), touched: AtomicU64::new(clock), group })
+        Arc::new(Self {
+            owner,
+            bytes: zero(),
+            hit_bytes: zero(),
+            touched: AtomicU64::new(clock),
+            group,
+            is_leaving: false.into(),
+        })
     }
 
     /// Counts a read of `bytes`.

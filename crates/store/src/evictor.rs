@@ -102,6 +102,11 @@ impl Evictor {
         }
     }
 
+    /// What nobody has read for long, if the policy knows such a thing.
+    pub(crate) fn idle(&mut self, now: Moment, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>> {
+        self.policy.idle(now, may)
+    }
+
     /// Whether what is hot in the last victim, if that is a pack, is to outlive it.
     pub(crate) fn spares_hot(&self) -> bool {
         self.policy.spares_hot()

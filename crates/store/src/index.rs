@@ -33,7 +33,7 @@ pub(crate) struct SmallPlace {
     pub(crate) pack: u32,
     /// Where its entry starts.
     pub(crate) offset: u32,
-    /// From the lowest bit: length 21, heat 8, spare 1, recorded 1, verified 1.
+    /// From the lowest bit: length 21, heat 8, claimed 1, recorded 1, verified 1.
     len_and_more: u32,
 }
 
@@ -64,6 +64,8 @@ impl SmallPlace {
     /// The log says that it was verified, which counts if its pack is believed.
     const RECORDED: u32 = 1 << 30;
     const LEN: u32 = (1 << 21) - 1;
+    /// It was asked for by a faster directory.
+    const CLAIMED: u32 = 1 << 29;
     const HEAT_SHIFT: u32 = 21;
     const HEAT: u32 = 0xff << Self::HEAT_SHIFT;
 
@@ -217,10 +219,10 @@ impl Index {
         self.change(id, place, |known| known.len_and_more |= SmallPlace::VERIFIED);
     }
 
-    /// Remembers that a small object was read, and so was checked. Costs next to nothing if it was read before.
-    pub(crate) fn mark_read(&self, id: ContentId, place: SmallPlace, pack: &Pack) {
+    /// Remembers that a small object was read, and so was checked; whether that was known. Costs next to nothing then.
+    pub(crate) fn mark_read(&self, id: ContentId, place: SmallPlace, pack: &Pack) -> bool {
         if place.is_hot(pack) && place.is_verified() {
-            return;
+            return true;
         }
         let heat = pack.heat();
         self.change(id, place, |known| {
@@ -230,6 +232,24 @@ impl Index {
             known.heat(heat);
             known.len_and_more |= SmallPlace::VERIFIED;
         });
+        false
+    }
+
+    /// Remembers that a small object was asked for by a faster directory. False if it was before.
+    pub(crate) fn claim(&self, id: ContentId, place: SmallPlace) -> bool {
+        let mut is_first = false;
+        if place.len_and_more & SmallPlace::CLAIMED == 0 {
+            self.change(id, place, |known| {
+                is_first = known.len_and_more & SmallPlace::CLAIMED == 0;
+                known.len_and_more |= SmallPlace::CLAIMED;
+            });
+        }
+        is_first
+    }
+
+    /// Forgets that.
+    pub(crate) fn unclaim(&self, id: ContentId, place: SmallPlace) {
+        self.change(id, place, |known| known.len_and_more &= !SmallPlace::CLAIMED);
     }
 
     fn change(&self, id: ContentId, place: SmallPlace, change: impl FnOnce(&mut SmallPlace)) {
@@ -338,6 +358,17 @@ impl Index {
         match self.large_shard(large.id).write().entry(large.id) {
             Entry::Occupied(here) if Arc::ptr_eq(here.get(), large) => {
                 here.remove();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets another take a large content's place, if that still has it.
+    pub(crate) fn replace_large(&self, large: &Arc<Large>, by: &Arc<Large>) -> bool {
+        match self.large_shard(large.id).write().entry(large.id) {
+            Entry::Occupied(mut here) if Arc::ptr_eq(here.get(), large) => {
+                here.insert(Arc::clone(by));
                 true
             }
             _ => false,

@@ -52,6 +52,10 @@ pub(crate) struct Large {
     pub(crate) gone: AtomicBool,
     /// When it was made, or recovered.
     pub(crate) begun: Instant,
+    /// Bytes read since it was last asked for by a faster directory. Counted only if there is one.
+    pub(crate) read: AtomicU64,
+    /// It is being copied to another directory.
+    pub(crate) is_moving: AtomicBool,
 }
 
 /// What is resident of one extent. A bit a page.
@@ -87,6 +91,8 @@ impl Large {
             handouts: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             begun: Instant::now(),
+            read: AtomicU64::new(0),
+            is_moving: AtomicBool::new(false),
         }
     }
 

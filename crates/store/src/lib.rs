@@ -17,7 +17,7 @@
 //! # let scratch = tempfile::tempdir()?;
 //! # let path = scratch.path().to_owned();
 //! let capacity = Capacity::Bytes(ByteSize(64 << 20));
-//! let (store, recovery) = Store::open(&StoreOptions::new(vec![DirectoryOptions { path, capacity }]))?;
+//! let (store, recovery) = Store::open(&StoreOptions::new(vec![DirectoryOptions::new(path, capacity)]))?;
 //! println!("{} contents are here from before", recovery.contents);
 //!
 //! let (id, bytes) = (ContentId::from_u128(7), bytes::Bytes::from_static(b"hello"));
@@ -41,7 +41,9 @@
 //! # }
 //! ```
 
+mod admission;
 mod batch;
+mod class;
 mod compact;
 #[cfg(test)]
 mod crash;
@@ -80,12 +82,15 @@ mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod victim;
 mod walk;
 mod writeback;
 mod writer;
 
+pub use admission::Admission;
 pub use batch::BatchRead;
+pub use class::Class;
 pub use error::{NotKept, StoreError};
 pub use eviction::Eviction;
 pub use group::{Group, GroupRules, GroupStats};

@@ -10,13 +10,15 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::class::Class;
 use crate::error::NotKept;
 use crate::shared::Shared;
 
 /// Counters since the store was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) hits: AtomicU64,
+    /// By class of directory.
+    hits: [AtomicU64; Class::ALL.len()],
     pub(crate) misses: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
     pub(crate) pages_kept: AtomicU64,
@@ -24,6 +26,8 @@ pub(crate) struct Counters {
     pub(crate) not_kept: [AtomicU64; NotKept::ALL.len()],
     pub(crate) bytes_evicted: AtomicU64,
     pub(crate) bytes_rewritten: AtomicU64,
+    pub(crate) bytes_promoted: AtomicU64,
+    pub(crate) bytes_demoted: AtomicU64,
     pub(crate) holes_punched: AtomicU64,
     pub(crate) leases_refused: AtomicU64,
     pub(crate) blocks_damaged: AtomicU64,
@@ -36,6 +40,8 @@ pub(crate) struct Counters {
 pub struct StoreStats {
     /// Reads that were filled.
     pub hits: u64,
+    /// Of those, by class of directory, the fastest first.
+    pub hits_by_class: [u64; Class::ALL.len()],
     /// Reads of which some byte was absent.
     pub misses: u64,
     /// Bytes that reads were filled with.
@@ -50,6 +56,10 @@ pub struct StoreStats {
     pub bytes_evicted: u64,
     /// Bytes of small objects written again, so that they outlive their packs.
     pub bytes_rewritten: u64,
+    /// Bytes moved to faster directories, for they are read often.
+    pub bytes_promoted: u64,
+    /// Bytes moved to slower directories, for they are idle.
+    pub bytes_demoted: u64,
     /// Holes punched for extents and small objects that are gone.
     pub holes_punched: u64,
     /// Extents for which the kernel refused a write lease, so that their file was unlinked.
@@ -87,6 +97,8 @@ pub struct DirectoryStats {
     pub path: PathBuf,
     /// Bytes that may be kept there.
     pub capacity: u64,
+    /// How fast it is; unknown if it could not be opened.
+    pub class: Option<Class>,
     /// Bytes of packs and pages there.
     pub bytes_resident: u64,
     /// Whether it failed: it is neither read nor written until the store is opened again.
@@ -100,6 +112,11 @@ impl Counters {
         counter.fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Counts a read that was filled from a directory of that class.
+    pub(crate) fn hit(&self, class: Class) {
+        Self::add(&self.hits[class as usize], 1);
+    }
+
     pub(crate) fn not_kept(&self, reason: NotKept) {
         Self::add(&self.not_kept[reason as usize], 1);
     }
@@ -111,6 +128,7 @@ impl Shared {
         let up = self.directories.iter().map(|directory| DirectoryStats {
             path: directory.root.path().to_owned(),
             capacity: directory.quota,
+            class: Some(directory.class),
             bytes_resident: directory.used.load(Ordering::Relaxed),
             is_down: directory.is_down(),
             is_recovering: directory.is_recovering(),
@@ -118,6 +136,7 @@ impl Shared {
         let failed = self.failed.iter().map(|(path, capacity)| DirectoryStats {
             path: path.clone(),
             capacity: *capacity,
+            class: None,
             bytes_resident: 0,
             is_down: true,
             is_recovering: false,
@@ -131,7 +150,8 @@ impl Shared {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let up = || self.directories.iter().filter(|directory| !directory.is_down());
         StoreStats {
-            hits: get(&counters.hits),
+            hits: counters.hits.iter().map(get).sum(),
+            hits_by_class: counters.hits.each_ref().map(get),
             misses: get(&counters.misses),
             bytes_read: get(&counters.bytes_read),
             pages_kept: get(&counters.pages_kept),
@@ -139,6 +159,8 @@ impl Shared {
             not_kept: counters.not_kept.iter().map(get).sum(),
             bytes_evicted: get(&counters.bytes_evicted),
             bytes_rewritten: get(&counters.bytes_rewritten),
+            bytes_promoted: get(&counters.bytes_promoted),
+            bytes_demoted: get(&counters.bytes_demoted),
             holes_punched: get(&counters.holes_punched),
             leases_refused: get(&counters.leases_refused),
             blocks_damaged: get(&counters.blocks_damaged),
@@ -172,6 +194,8 @@ impl Collector for StoreCollector {
             ("kept_pages", "pages and small objects kept", s.pages_kept),
             ("kept_bytes", "bytes kept", s.bytes_kept),
             ("evicted_bytes", "bytes evicted", s.bytes_evicted),
+            ("promoted_bytes", "bytes moved to faster directories", s.bytes_promoted),
+            ("demoted_bytes", "bytes moved to slower directories", s.bytes_demoted),
             ("rewritten_bytes", "bytes of small objects written again to outlive their packs", s.bytes_rewritten),
             ("punched_holes", "holes punched for extents and small objects that are gone", s.holes_punched),
             ("refused_leases", "extents whose file was unlinked because somebody else had it open", s.leases_refused),
@@ -203,6 +227,11 @@ impl Collector for StoreCollector {
         for reason in NotKept::ALL {
             let value = shared.counters.not_kept[reason as usize].load(Ordering::Relaxed);
             ConstCounter::new(value).encode(family.encode_family(&[("reason", reason.label())])?)?;
+        }
+        let help = "reads that were filled, by class of directory";
+        let mut family = encoder.encode_descriptor("class_hits", help, None, counter_type)?;
+        for (class, hits) in Class::ALL.into_iter().zip(s.hits_by_class) {
+            ConstCounter::new(hits).encode(family.encode_family(&[("class", class.name())])?)?;
         }
         Ok(())
     }

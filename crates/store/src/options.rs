@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use forebay_model::{ByteSize, Capacity};
 
+use crate::admission::Admission;
+use crate::class::Class;
 use crate::eviction::Eviction;
 use crate::read::Caching;
 
@@ -17,6 +19,15 @@ pub struct DirectoryOptions {
     pub path: PathBuf,
     /// How much of it the store may use.
     pub capacity: Capacity,
+    /// How fast it is. None: found out when it is opened.
+    pub class: Option<Class>,
+}
+
+impl DirectoryOptions {
+    /// A directory whose class is found out.
+    pub fn new(path: PathBuf, capacity: Capacity) -> Self {
+        Self { path, capacity, class: None }
+    }
 }
 
 /// What a store is opened with.
@@ -36,6 +47,8 @@ pub struct StoreOptions {
     pub scrub: Scrub,
     /// Which policy chooses what goes when a directory is full.
     pub eviction: Eviction,
+    /// What is let in, to spare flash.
+    pub admission: Admission,
     /// Names this start of the machine. None: as the kernel says it.
     pub boot_id: Option<BootId>,
 }
@@ -90,6 +103,7 @@ impl StoreOptions {
             fills: Caching::Keep,
             scrub: Scrub::default(),
             eviction: Eviction::default(),
+            admission: Admission::default(),
             boot_id: None,
         }
     }

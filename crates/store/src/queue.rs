@@ -14,6 +14,7 @@ use crate::group::Group;
 use crate::index::SmallPlace;
 use crate::large::Large;
 use crate::pack::Pack;
+use crate::tiers::Adoption;
 use crate::writer::fill_bytes;
 
 /// Orders to let go that may wait. They are rare (a changed object, a damaged block), and one that finds no place is not
@@ -87,6 +88,12 @@ pub(crate) enum Order {
     DropExtent(Arc<Large>, ExtentIndex),
     /// A content is not wanted, and was not known to be here yet.
     Forget(ContentId),
+    /// A small object that lies on a slower directory is read often.
+    Promote(ContentId, SmallPlace, Arc<Pack>),
+    /// A pack of a faster directory is to go: what lives in it is to lie here.
+    Demote(Arc<Pack>),
+    /// A large content is to lie here.
+    Adopt(Box<Adoption>),
     /// A bug in the writer.
     #[cfg(test)]
     Panic,

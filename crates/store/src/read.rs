@@ -177,7 +177,6 @@ impl Shared {
         };
         match outcome {
             Ok(()) => {
-                Counters::add(&self.counters.hits, 1);
                 Counters::add(&self.counters.bytes_read, range.len());
                 Some(ReadOutcome::Filled)
             }
@@ -202,8 +201,18 @@ impl Shared {
             return Err(Failure::Absent);
         }
         self.try_small(&pack, id, place, range, buffer, reach)
-            .inspect(|()| pack.unit.hit(range.len(), self.directories[pack.directory].clock()))
+            .inspect(|()| self.small_was_read(&pack, id, place, range.len()))
             .inspect_err(|failure| self.small_failed(&pack, id, place, failure))
+    }
+
+    /// Counts a read of a small object, all of which was proved.
+    pub(crate) fn small_was_read(&self, pack: &Arc<Pack>, id: ContentId, place: SmallPlace, bytes: u64) {
+        let directory = &self.directories[pack.directory];
+        pack.unit.hit(bytes, directory.clock());
+        self.counters.hit(directory.class);
+        if self.index.mark_read(id, place, pack) && self.has_tiers {
+            self.promote_small(pack, id, place);
+        }
     }
 
     /// Does what the failed read of a small object calls for.
@@ -237,15 +246,12 @@ impl Shared {
         let len = u64::from(place.len());
         if place.is_verified() {
             let offset = u64::from(place.offset) + pack::header_len(len) as u64 + range.start;
-            self.read_pack(pack, buffer, offset, reach)?;
-            self.index.mark_read(id, place, pack);
-            return Ok(());
+            return self.read_pack(pack, buffer, offset, reach);
         }
         let mut entry = vec![0; pack::entry_len(len) as usize];
         self.read_pack(pack, &mut entry, place.offset.into(), reach)?;
         let data = pack::verify_entry(&entry, id, pack.group, len).ok_or(Failure::Damaged)?;
         buffer.copy_from_slice(&data[range.start as usize..range.end as usize]);
-        self.index.mark_read(id, place, pack);
         Ok(())
     }
 
@@ -292,7 +298,16 @@ impl Shared {
             Reach::Disk(caching) => self.try_large(&large, range, buffer, caching),
             Reach::Memory => self.try_large_cached(&large, range, buffer),
         };
-        outcome.inspect_err(|failure| self.large_failed(&large, failure))
+        outcome
+            .inspect(|()| self.large_was_read(&large, range.len()))
+            .inspect_err(|failure| self.large_failed(&large, failure))
+    }
+
+    fn large_was_read(&self, large: &Arc<Large>, bytes: u64) {
+        self.counters.hit(self.directories[large.directory].class);
+        if self.has_tiers {
+            self.promote_large(large, bytes);
+        }
     }
 
     /// As `try_large`, without waiting.
@@ -390,6 +405,17 @@ impl Shared {
         page: PageIndex,
         caching: Caching,
     ) -> Result<(), Failure> {
+        self.read_page(large, extent, page, caching).map(|_| ())
+    }
+
+    /// A whole page, compared with its sums. The gate is held.
+    pub(crate) fn read_page(
+        &self,
+        large: &Arc<Large>,
+        extent: &Extent,
+        page: PageIndex,
+        caching: Caching,
+    ) -> Result<Vec<u8>, Failure> {
         let root = &self.directories[large.directory].root;
         let file = large.open(root, &self.files).map_err(Failure::of_opening)?;
         let mut bytes = vec![0; page_len(large.size, page) as usize];
@@ -408,7 +434,7 @@ impl Shared {
             return Err(Failure::Damaged);
         }
         extent.verified.fetch_or(bit(page), Ordering::Release);
-        Ok(())
+        Ok(bytes)
     }
 
     /// Withdraws the pages of a range that the device cannot read. They are written anew when they are next fetched, and
@@ -458,6 +484,9 @@ impl Shared {
         let clock = directory.clock();
         for extent in large.extents.read().values() {
             extent.unit.touch(clock);
+        }
+        if self.has_tiers {
+            self.promote_large(&large, size);
         }
         Some(Descriptor { file: Arc::new(file), size, lease })
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::admission::Admission;
 use crate::directory::Directory;
 use crate::eviction::Eviction;
 use crate::files::OpenFiles;
@@ -27,6 +28,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) fills: Caching,
     pub(crate) eviction: Eviction,
+    pub(crate) admission: Admission,
+    /// There are directories of several classes.
+    pub(crate) has_tiers: bool,
     /// What is known of reads to come.
     pub(crate) plan: RwLock<Option<Arc<dyn Plan>>>,
     /// Directories that failed when the store was opened, and their quotas.

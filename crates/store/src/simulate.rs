@@ -157,7 +157,9 @@ mod tests {
 
     #[test]
     fn with_a_plan_hits_are_near_the_optimum_and_little_is_written_again() {
-        for pattern in [Pattern::ShuffledEpochs, Pattern::TwoJobs, Pattern::Replacement, Pattern::Mix, Pattern::ModelLoading] {
+        for pattern in
+            [Pattern::ShuffledEpochs, Pattern::TwoJobs, Pattern::Replacement, Pattern::Mix, Pattern::ModelLoading]
+        {
             let accesses = pattern.accesses(CACHE, 7);
             let (outcome, best) = (simulate_planned(&accesses, CACHE), optimum(&accesses, CACHE));
             let (name, part) = (pattern.name(), outcome.hits as f64 / best.hits as f64);

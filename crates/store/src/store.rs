@@ -72,7 +72,7 @@ impl Store {
         let mut failed = Vec::new();
         for of in &options.directories {
             let (queue, reserve) = (options.write_queue.0, options.reserve);
-            let opened = Directory::open(directories.len(), &of.path, of.capacity, reserve, queue, boot)
+            let opened = Directory::open(directories.len(), of, reserve, queue, boot)
                 .and_then(|directory| Ok((directory.open_log()?, directory)));
             match opened {
                 Ok((log, directory)) => {
@@ -94,6 +94,7 @@ impl Store {
         let quota = |capacity| if let Capacity::Bytes(bytes) = capacity { bytes.0 } else { 0 };
         let failed = failed.into_iter().map(|(of, _)| (of.path.clone(), quota(of.capacity))).collect();
         let capacity = directories.iter().map(|directory| directory.quota).sum();
+        let has_tiers = directories.iter().any(|directory| directory.class != directories[0].class);
         let shared = Arc::new(Shared {
             recoveries: Recoveries::new(directories.len() as u64),
             directories,
@@ -103,6 +104,8 @@ impl Store {
             counters: Default::default(),
             fills: options.fills,
             eviction: options.eviction,
+            admission: options.admission,
+            has_tiers,
             plan: RwLock::default(),
             failed,
             next_generation: 1.into(),
@@ -208,7 +211,7 @@ impl Store {
             return Err(NotKept::Invalid);
         }
         let known = self.shared.index.large(fill.id).map(|large| &self.shared.directories[large.directory]);
-        let chosen = known.or_else(|| directory::choose(&self.shared.directories, fill.id.as_u128()));
+        let chosen = known.or_else(|| directory::choose(&self.shared.directories, fill.id.as_u128(), fill.size));
         let directory = chosen.filter(|directory| !directory.is_down()).ok_or(NotKept::Failed)?;
         let bytes = page_len(fill.size, fill.page);
         // Counted whether it is kept or not: it is what eviction goes by.

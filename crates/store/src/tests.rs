@@ -19,7 +19,7 @@ use crate::{
 
 fn open(paths: &[&Path], quota: u64) -> (Store, Recovery) {
     let capacity = Capacity::Bytes(ByteSize(quota));
-    let directories = paths.iter().map(|path| DirectoryOptions { path: path.to_path_buf(), capacity }).collect();
+    let directories = paths.iter().map(|path| DirectoryOptions::new(path.to_path_buf(), capacity)).collect();
     Store::open(&StoreOptions { reserve: Reserve::Bytes(ByteSize(0)), ..StoreOptions::new(directories) }).unwrap()
 }
 

@@ -12,7 +12,7 @@ use crate::eviction::{Moment, Owner, Unit};
 use crate::evictor::{Question, Victim};
 use crate::group::GroupState;
 use crate::queue::Fill;
-use crate::writer::Writer;
+use crate::writer::{OpenPack, Writer};
 
 /// For what room is made.
 #[derive(Clone, Copy)]
@@ -102,15 +102,7 @@ impl Writer {
         let protect = newcomer.and_then(|newcomer| newcomer.protect);
         let open_packs = &self.open_packs;
         let may = |unit: &Unit| {
-            if unit.group.is_pinned() || protect.is_some_and(|protect| ptr::eq(&**protect, unit)) || !which(unit) {
-                return false;
-            }
-            match &unit.owner {
-                Owner::Pack(pack) => open_packs.iter().all(|open| !ptr::eq(Arc::as_ptr(&open.pack), pack.as_ptr())),
-                Owner::Extent(large, _) => {
-                    large.upgrade().is_none_or(|large| large.handouts.load(Ordering::Acquire) == 0)
-                }
-            }
+            !protect.is_some_and(|protect| ptr::eq(&**protect, unit)) && which(unit) && may_go(unit, open_packs)
         };
         let index = &self.shared.index;
         let plan = self.shared.plan.read().clone().filter(|_| self.directory.has_holes());
@@ -133,6 +125,15 @@ impl Writer {
         let left = packs.chain(extents).filter(|unit| may(unit) && unit.bytes.load(Ordering::Relaxed) > 0);
         Ok(left.max_by_key(|unit| Reverse(unit.touched.load(Ordering::Relaxed))).map(Victim::Unit))
     }
+}
+
+/// Whether a unit can go at all: it is neither pinned, nor being written, nor handed out.
+pub(crate) fn may_go(unit: &Unit, open_packs: &[OpenPack]) -> bool {
+    let is_free = match &unit.owner {
+        Owner::Pack(pack) => open_packs.iter().all(|open| !ptr::eq(Arc::as_ptr(&open.pack), pack.as_ptr())),
+        Owner::Extent(large, _) => large.upgrade().is_none_or(|large| large.handouts.load(Ordering::Acquire) == 0),
+    };
+    is_free && !unit.group.is_pinned()
 }
 
 impl<'a> Among<'a> {

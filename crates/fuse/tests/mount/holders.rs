@@ -24,7 +24,7 @@ const SIZE: u64 = EXTENT + PAGE + 5;
 
 fn open_store(path: &Path) -> Store {
     let capacity = Capacity::Bytes(ByteSize(150 << 20));
-    let directories = vec![DirectoryOptions { path: path.to_owned(), capacity }];
+    let directories = vec![DirectoryOptions::new(path.to_owned(), capacity)];
     let options = StoreOptions { reserve: Reserve::Bytes(ByteSize(0)), ..StoreOptions::new(directories) };
     Store::open(&options).unwrap().0
 }

@@ -194,8 +194,7 @@ pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Ar
 }
 
 fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Arc<Store>, Arc<Node>) {
-    let cache =
-        DirectoryOptions { path: directory.path().join("cache"), capacity: Capacity::Bytes(ByteSize(setup.capacity)) };
+    let cache = DirectoryOptions::new(directory.path().join("cache"), Capacity::Bytes(ByteSize(setup.capacity)));
     let (store, _) = Store::open(&StoreOptions::new(vec![cache])).expect("a store");
     let store = Arc::new(store);
     let facts = SourceFacts {

@@ -55,7 +55,7 @@ impl Kind {
             reserve: Reserve::Bytes(ByteSize(0)),
             boot_id: Some(BootId([boot; 16])),
             fills: self.fills,
-            ..StoreOptions::new(vec![DirectoryOptions { path: path.to_owned(), capacity }])
+            ..StoreOptions::new(vec![DirectoryOptions::new(path.to_owned(), capacity)])
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use forebay_model::{PAGE, page_len};
+use forebay_model::{ContentId, PAGE, page_len};
 
 use super::put::{Place, create};
 use super::{What, Writer};
@@ -38,6 +38,7 @@ impl Writer {
                 }
             }
         }
+        self.admit(fill)?;
         let protect = known.and_then(|large| large.extent(page.extent())).map(|extent| Arc::clone(&extent.unit));
         let group = self.directory.groups.get(fill.group.0);
         let newcomer = self.newcomer(fill, &group, protect.as_ref());
@@ -57,24 +58,33 @@ impl Writer {
     }
 
     fn new_large(&mut self, fill: &Fill) -> Result<Arc<Large>, NotKept> {
-        let mut generation = 0;
-        let file = create(&self.directory, || {
-            generation = self.shared.next_generation.fetch_add(1, Ordering::Relaxed);
-            Ok(large::name(fill.id, generation))
-        });
-        let file = FileSlot::holding(file.map_err(|error| self.failed(&error))?, &self.shared.files);
-        let what = (fill.id, fill.size, fill.group.0);
-        let large = Arc::new(Large::new(what, self.directory.index, generation, file));
+        let large = self.make_large((fill.id, fill.size, fill.group.0))?;
         if self.shared.index.insert_large(&large).is_err() {
             // Another directory's writer was first; an unlinked file is found by no index.
             let _ = self.directory.root.unlink(&large.name());
             return Err(NotKept::Elsewhere);
         }
-        self.record(&Record::Large { id: fill.id, size: fill.size, group: fill.group.0, generation });
+        self.record_large(&large);
         Ok(large)
     }
 
-    fn write_page(&mut self, fill: &Fill, large: &Arc<Large>) -> Result<Arc<Extent>, NotKept> {
+    /// A large content with a file, which is in no index yet.
+    pub(super) fn make_large(&mut self, (id, size, group): (ContentId, u64, u64)) -> Result<Arc<Large>, NotKept> {
+        let mut generation = 0;
+        let file = create(&self.directory, || {
+            generation = self.shared.next_generation.fetch_add(1, Ordering::Relaxed);
+            Ok(large::name(id, generation))
+        });
+        let file = FileSlot::holding(file.map_err(|error| self.failed(&error))?, &self.shared.files);
+        Ok(Arc::new(Large::new((id, size, group), self.directory.index, generation, file)))
+    }
+
+    pub(super) fn record_large(&mut self, large: &Large) {
+        let generation = large.generation.load(Ordering::Acquire);
+        self.record(&Record::Large { id: large.id, size: large.size, group: large.group, generation });
+    }
+
+    pub(super) fn write_page(&mut self, fill: &Fill, large: &Arc<Large>) -> Result<Arc<Extent>, NotKept> {
         let (page, bytes) = (fill.page, page_len(fill.size, fill.page));
         let file = large.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
         let clock = self.directory.clock();

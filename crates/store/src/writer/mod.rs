@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use forebay_model::{ContentId, PAGE, PageIndex, block_count, is_small, page_count, page_len};
 
+use crate::admission::Gate;
 use crate::compact::{self, COMPACT_MIN};
 use crate::device;
 use crate::directory::Directory;
@@ -41,6 +42,7 @@ mod large;
 mod put;
 mod rewrite;
 mod small;
+mod tier;
 
 /// Orders taken at once: their records are written together.
 const BATCH: usize = 64;
@@ -74,6 +76,7 @@ pub(crate) struct Writer {
     pub(crate) writeback: Writeback,
     /// Holes that are to be punched once nobody reads there.
     holes: Holes,
+    admission: Gate,
     /// The directory is down, and its contents are out of the index.
     pub(crate) is_purged: bool,
 }
@@ -150,6 +153,7 @@ impl Writer {
             space: None,
             writeback: Writeback::default(),
             holes: Holes::default(),
+            admission: Gate::new(shared.admission, Instant::now()),
             is_purged: false,
         }
     }
@@ -214,6 +218,9 @@ impl Writer {
                     self.evict_extent(&large, extent);
                 }
                 Order::Forget(id) => self.forget(id),
+                Order::Promote(id, place, pack) => self.promote(id, place, &pack),
+                Order::Demote(pack) => self.demote(&pack),
+                Order::Adopt(adoption) => self.adopt(adoption),
                 #[cfg(test)]
                 Order::Panic => panic!("on purpose"),
             }
@@ -353,11 +360,17 @@ impl Writer {
             What::Page(large, extent, page) => large.publish(extent, *page),
             What::Moved(id, moved) => return self.publish_moved(*id, moved, pending.bytes),
         }
-        Counters::add(&self.shared.counters.pages_kept, 1);
-        Counters::add(&self.shared.counters.bytes_kept, pending.bytes);
         if let Some(done) = pending.done {
+            Counters::add(&self.shared.counters.pages_kept, 1);
+            Counters::add(&self.shared.counters.bytes_kept, pending.bytes);
             done.call(Kept::Yes);
         }
+    }
+
+    /// Whether a page that is not here may be kept at all.
+    fn admit(&mut self, fill: &Fill) -> Result<(), NotKept> {
+        let (bytes, is_full) = (fill_bytes(fill), self.directory.full.load(Ordering::Relaxed));
+        self.admission.admit((fill.id, fill.page), bytes, is_full, Instant::now())
     }
 
     fn refuse(&self, done: Answer, reason: NotKept) {

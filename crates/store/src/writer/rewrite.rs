@@ -9,11 +9,13 @@ use std::sync::atomic::Ordering;
 use forebay_model::{ContentId, PageIndex};
 
 use super::{Pending, What, Writer};
+use crate::error::NotKept;
 use crate::eviction::{Verdict, soonest, verdict};
 use crate::index::SmallPlace;
 use crate::metrics::Counters;
 use crate::pack::{Kind, Pack, entry_len, verify_entry};
 use crate::plan::Plan;
+use crate::queue::Order;
 use crate::read::{Caching, Reach};
 use crate::record::Record;
 
@@ -56,31 +58,50 @@ impl Writer {
 
     /// Writes objects of a pack again. Those that cannot be, for want of room or because they are damaged, are left.
     pub(super) fn rewrite(&mut self, pack: &Arc<Pack>, objects: &[(ContentId, SmallPlace)]) {
-        let mut entry = Vec::new();
         for (id, place) in objects {
-            let (len, total) = (u64::from(place.len()), entry_len(place.len().into()));
-            entry.resize(total as usize, 0);
-            let read = self.shared.read_pack(pack, &mut entry, place.offset.into(), Reach::Disk(Caching::Drop));
-            if read.is_err() || verify_entry(&entry, *id, pack.group, len).is_none() {
-                continue;
+            if self.copy_entry(*id, *place, pack, Kind::Kept).is_err() {
+                break;
             }
-            // Nothing else is evicted for it.
-            let appended = self
-                .open_pack(pack.group, Kind::Kept, total)
-                .and_then(|at| self.append(at, total, || std::iter::once(&entry[..]), None));
-            let Ok((to, offset)) = appended else { break };
-            self.record(&Record::SmallGone { id: *id });
-            self.record(&Record::Small { id: *id, pack: to.number, offset, len: place.len(), verified: true });
-            let from = (*place, Arc::clone(pack));
-            let to = (SmallPlace::new(to.slot, offset, place.len(), true), to);
-            self.batch.pending.push(Pending { what: What::Moved(*id, Moved { from, to }), bytes: total, done: None });
         }
         self.flush();
     }
 
+    /// Writes the entry of an object that lies in another pack, of this directory or not, into one of that kind. Nothing
+    /// is evicted for it. One that is damaged is left where it is.
+    pub(super) fn copy_entry(
+        &mut self,
+        id: ContentId,
+        place: SmallPlace,
+        from: &Arc<Pack>,
+        kind: Kind,
+    ) -> Result<(), NotKept> {
+        let (len, total) = (u64::from(place.len()), entry_len(place.len().into()));
+        let mut entry = vec![0; total as usize];
+        let read = self.shared.read_pack(from, &mut entry, place.offset.into(), Reach::Disk(Caching::Drop));
+        if read.is_err() || verify_entry(&entry, id, from.group, len).is_none() {
+            return Ok(());
+        }
+        let at = self.open_pack(from.group, kind, total)?;
+        let (to, offset) = self.append(at, total, || std::iter::once(&entry[..]), None)?;
+        if from.directory == self.directory.index {
+            self.record(&Record::SmallGone { id });
+        }
+        self.record(&Record::Small { id, pack: to.number, offset, len: place.len(), verified: true });
+        let from = (place, Arc::clone(from));
+        let to = (SmallPlace::new(to.slot, offset, place.len(), true), to);
+        self.batch.pending.push(Pending { what: What::Moved(id, Moved { from, to }), bytes: total, done: None });
+        Ok(())
+    }
+
     pub(super) fn publish_moved(&self, id: ContentId, Moved { from, to }: &Moved, bytes: u64) {
         // One that was forgotten meanwhile is in the log only, where the next start finds it: it is what it says.
-        self.shared.index.move_small(id, from.0, to.0, (&from.1, &to.1));
-        Counters::add(&self.shared.counters.bytes_rewritten, bytes);
+        let is_moved = self.shared.index.move_small(id, from.0, to.0, (&from.1, &to.1));
+        if from.1.directory == to.1.directory {
+            Counters::add(&self.shared.counters.bytes_rewritten, bytes);
+        } else if is_moved {
+            self.count_moved(from.1.directory, bytes);
+            // Its room is given back where it lay.
+            self.shared.directories[from.1.directory].queue.order(Order::DropSmall(id, from.0));
+        }
     }
 }

@@ -21,6 +21,7 @@ impl Writer {
         if self.shared.index.small(fill.id).is_some() {
             return Ok(None);
         }
+        self.admit(fill)?;
         let len = fill.size;
         let total = pack::entry_len(len);
         let group = self.directory.groups.get(fill.group.0);

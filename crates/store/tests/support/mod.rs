@@ -15,8 +15,7 @@ use proptest::test_runner::Config as ProptestConfig;
 
 /// Options for `directories` of `quota` bytes, with no reserve.
 pub fn options(directories: &[&Path], quota: u64) -> StoreOptions {
-    let directory =
-        |path: &&Path| DirectoryOptions { path: path.to_path_buf(), capacity: Capacity::Bytes(ByteSize(quota)) };
+    let directory = |path: &&Path| DirectoryOptions::new(path.to_path_buf(), Capacity::Bytes(ByteSize(quota)));
     StoreOptions {
         reserve: Reserve::Bytes(ByteSize(0)),
         boot_id: Some(BootId([1; 16])),

@@ -1,0 +1,184 @@
+//! What comes to this directory from another, faster or slower, and what is sent away from it.
+//!
+//! Always true: a content is readable where it lay until it is readable here; every byte is proved on the way. What cannot
+//! be moved stays, or goes as if there were no other directory.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use forebay_model::{BlockSum, ContentId, PAGES_PER_EXTENT, PageIndex, page_count, page_len};
+
+use super::{Pending, What, Writer};
+use crate::eviction::{Moment, Owner, Unit};
+use crate::group::Group;
+use crate::index::SmallPlace;
+use crate::large::Large;
+use crate::metrics::Counters;
+use crate::pack::{Kind, Pack, entry_len};
+use crate::queue::{Fill, Order};
+use crate::read::Caching;
+use crate::tiers::{Adoption, REST};
+use crate::victim::{Newcomer, may_go};
+
+/// Bytes of a large content that are copied before other orders have their turn.
+const STEP: u64 = 8 << 20;
+
+impl Writer {
+    /// Takes a small object that is read often from a slower directory, if there is room.
+    pub(super) fn promote(&mut self, id: ContentId, place: SmallPlace, from: &Arc<Pack>) {
+        let has_room = self.has_room_now(entry_len(place.len().into()));
+        if !has_room {
+            self.send_idle_away();
+        }
+        if !has_room || self.copy_entry(id, place, from, Kind::Kept).is_err() {
+            self.shared.index.unclaim(id, place);
+        }
+    }
+
+    /// Takes what lives in a pack of a faster directory, as far as there is room or may be made, and lets the pack go.
+    pub(super) fn demote(&mut self, pack: &Arc<Pack>) {
+        let group = self.directory.groups.get(pack.group);
+        let newcomer = Newcomer { group: &group, protect: None, next_use: None };
+        for (id, place) in self.shared.objects_of(pack) {
+            let has_room = !self.directory.is_down() && self.make_room(entry_len(place.len().into()), newcomer).is_ok();
+            if !has_room || self.copy_entry(id, place, pack, Kind::New).is_err() {
+                break;
+            }
+        }
+        self.flush();
+        let above = &self.shared.directories[pack.directory];
+        if !above.queue.order(Order::DropPack(Arc::clone(pack))) {
+            pack.unit.is_leaving.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Goes on with a large content that comes here.
+    pub(super) fn adopt(&mut self, mut adoption: Box<Adoption>) {
+        let Some(to) = adoption.to.clone().or_else(|| self.begin_adoption(&mut adoption)) else { return };
+        if self.copy_pages(&mut adoption, &to) {
+            let queue = Arc::clone(&self.directory);
+            // One that finds no place is given up, with what was copied.
+            if !queue.queue.order(Order::Adopt(adoption)) {
+                self.drop_large(&to);
+            }
+            return;
+        }
+        self.flush();
+        let from = &adoption.from;
+        let is_here = to.resident.load(Ordering::Acquire) > 0 && !to.gone.load(Ordering::Acquire);
+        if is_here && self.shared.index.replace_large(from, &to) {
+            self.count_moved(from.directory, to.extents.read().values().map(|extent| bytes_of(&extent.unit)).sum());
+            self.shared.directories[from.directory].queue.order(Order::DropLarge(Arc::clone(from)));
+        } else {
+            self.drop_large(&to);
+        }
+    }
+
+    fn begin_adoption(&mut self, adoption: &mut Adoption) -> Option<Arc<Large>> {
+        let from = &adoption.from;
+        let bytes = from.extents.read().values().map(|extent| bytes_of(&extent.unit)).sum();
+        if !adoption.is_demotion && !self.has_room_now(bytes) {
+            self.send_idle_away();
+            return None;
+        }
+        if self.directory.is_down() || from.gone.load(Ordering::Acquire) {
+            return None;
+        }
+        let to = self.make_large((from.id, from.size, from.group)).ok()?;
+        self.record_large(&to);
+        adoption.to = Some(Arc::clone(&to));
+        Some(to)
+    }
+
+    /// Copies a few pages. False: there are no more, or no more can be copied.
+    fn copy_pages(&mut self, adoption: &mut Adoption, to: &Arc<Large>) -> bool {
+        let from = Arc::clone(&adoption.from);
+        let (mut left, pages) = (STEP, page_count(from.size));
+        while adoption.next.0 < pages {
+            if left == 0 {
+                return true;
+            }
+            let page = adoption.next;
+            let Some(extent) = from.extent(page.extent()) else {
+                adoption.next = PageIndex((page.0 / PAGES_PER_EXTENT + 1) * PAGES_PER_EXTENT);
+                continue;
+            };
+            adoption.next = PageIndex(page.0 + 1);
+            let bytes = {
+                // As a reader: nobody punches the page meanwhile.
+                let _gate = from.gate.read();
+                if !extent.is_resident(page) {
+                    continue;
+                }
+                self.shared.read_page(&from, &extent, page, Caching::Drop)
+            };
+            let Ok(bytes) = bytes else { continue };
+            left = left.saturating_sub(bytes.len() as u64);
+            let sums = extent.sums(page).iter().map(|sum| BlockSum(sum.load(Ordering::Relaxed))).collect();
+            let chunks = vec![Bytes::from(bytes)];
+            let fill = Fill { id: from.id, size: from.size, group: Group(from.group), page, chunks, sums };
+            if !self.copy_page(&fill, to, adoption.is_demotion) {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn copy_page(&mut self, fill: &Fill, to: &Arc<Large>, may_evict: bool) -> bool {
+        let bytes = page_len(fill.size, fill.page);
+        let group = self.directory.groups.get(to.group);
+        let protect = to.extent(fill.page.extent()).map(|extent| Arc::clone(&extent.unit));
+        let newcomer = Newcomer { group: &group, protect: protect.as_ref(), next_use: None };
+        let has_room = if may_evict { self.make_room(bytes, newcomer).is_ok() } else { self.has_room_now(bytes) };
+        if !has_room || self.directory.is_down() || to.gone.load(Ordering::Acquire) {
+            return false;
+        }
+        let written = self.write_page(fill, to);
+        if let Ok(extent) = &written {
+            let what = What::Page(Arc::clone(to), Arc::clone(extent), fill.page);
+            self.batch.pending.push(Pending { what, bytes, done: None });
+        }
+        written.is_ok()
+    }
+
+    /// Sends a unit that nobody has read for long to a slower directory, if there is one.
+    fn send_idle_away(&mut self) {
+        self.directory.rest_from_promotions(REST);
+        let now = Moment { clock: self.directory.clock(), quota: self.directory.quota };
+        let open_packs = &self.open_packs;
+        let may = |unit: &Unit| !unit.is_leaving.load(Ordering::Relaxed) && may_go(unit, open_packs);
+        let Some(unit) = self.evictor.idle(now, &may) else { return };
+        let (number, order) = match &unit.owner {
+            Owner::Pack(pack) => {
+                let Some(pack) = pack.upgrade() else { return };
+                (u128::from(pack.number), Order::Demote(pack))
+            }
+            Owner::Extent(large, _) => {
+                let Some(adoption) = large.upgrade().and_then(|large| Adoption::begin(&large, true)) else { return };
+                (adoption.from.id.as_u128(), Order::Adopt(adoption))
+            }
+        };
+        let is_sent = self.shared.slower(self.directory.index, number).is_some_and(|slower| slower.queue.order(order));
+        unit.is_leaving.store(is_sent, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for `bytes` without anything going for them.
+    fn has_room_now(&mut self, bytes: u64) -> bool {
+        let used = self.directory.used.load(Ordering::Relaxed) + self.log.len();
+        let reserve = self.directory.reserve;
+        !self.directory.is_down()
+            && used.saturating_add(bytes) <= self.directory.quota
+            && self.available().is_some_and(|available| available >= reserve.saturating_add(bytes))
+    }
+
+    pub(super) fn count_moved(&self, from: usize, bytes: u64) {
+        let counters = &self.shared.counters;
+        let is_promoted = self.directory.class < self.shared.directories[from].class;
+        Counters::add(if is_promoted { &counters.bytes_promoted } else { &counters.bytes_demoted }, bytes);
+    }
+}
+
+fn bytes_of(unit: &Unit) -> u64 {
+    unit.bytes.load(Ordering::Relaxed)
+}
