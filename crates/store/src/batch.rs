@@ -107,9 +107,7 @@ impl Shared {
             return;
         };
         read.buffer.copy_from_slice(&data[read.range.start as usize..read.range.end as usize]);
-        if !one.place.is_verified() {
-            self.index.mark_verified(read.id, one.place);
-        }
+        self.index.mark_read(read.id, one.place, &one.pack);
         one.pack.unit.hit(read.range.len(), self.directories[one.pack.directory].clock());
         Counters::add(&self.counters.hits, 1);
         Counters::add(&self.counters.bytes_read, read.range.len());

@@ -256,7 +256,8 @@ pub(crate) fn write_all_at<'a>(
     Ok(())
 }
 
-/// Gives the room of a range back; it reads as zeros from then on. Only `evict` may call it, under a kernel lease.
+/// Gives the room of a range back; it reads as zeros from then on. For large contents only `evict` calls it, under a kernel
+/// lease; for packs only `writer/holes`, when nobody reads there.
 pub(crate) fn punch(file: &OwnedFd, offset: u64, len: u64) -> io::Result<()> {
     rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)?;
     #[cfg(test)]

@@ -42,6 +42,7 @@ pub(crate) struct Directory {
     pub(crate) boot: BootId,
     /// Whether the kernel's leases can be relied on here, so that holes may be punched.
     pub(crate) may_punch: bool,
+    has_holes: AtomicBool,
     /// Bytes that the store may use here.
     pub(crate) quota: u64,
     /// Bytes of the file system to be left free.
@@ -105,6 +106,7 @@ impl Directory {
         if !may_punch {
             tracing::info!(directory = %path.display(), "no reliable leases here: files are removed whole");
         }
+        let has_holes = lease::can_punch(&root);
         let total = root.space().map_err(fail)?.total;
         let quota = match capacity {
             Capacity::Bytes(bytes) => bytes.0,
@@ -116,6 +118,7 @@ impl Directory {
             past_cache: PastCache::new(),
             boot: boot.at(dev, ino),
             may_punch,
+            has_holes: has_holes.into(),
             quota,
             reserve: reserve.bytes(total),
             pack_size: pack::pack_size(quota),
@@ -168,6 +171,16 @@ impl Directory {
         }
     }
 
+    /// Whether its file system makes holes in files, as far as is known.
+    pub(crate) fn has_holes(&self) -> bool {
+        self.has_holes.load(Ordering::Relaxed)
+    }
+
+    /// It does not.
+    pub(crate) fn cannot_punch(&self) {
+        self.has_holes.store(false, Ordering::Relaxed);
+    }
+
     /// Whether its file system had no room a moment ago, though something was evicted.
     pub(crate) fn is_without_room(&self) -> bool {
         self.now_ms() < self.no_room_until_ms.load(Ordering::Relaxed)
@@ -214,7 +227,16 @@ impl Directory {
 
     /// `unit` is gone.
     pub(crate) fn sub_used(&self, unit: &Unit) {
-        let bytes = unit.bytes.load(Ordering::Relaxed);
+        self.give_back(unit, unit.bytes.load(Ordering::Relaxed));
+    }
+
+    /// So many bytes of `unit` are gone.
+    pub(crate) fn sub_bytes(&self, unit: &Unit, bytes: u64) {
+        unit.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.give_back(unit, bytes);
+    }
+
+    fn give_back(&self, unit: &Unit, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
         unit.group.used.fetch_sub(bytes, Ordering::Relaxed);
     }

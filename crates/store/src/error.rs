@@ -83,6 +83,9 @@ pub enum NotKept {
     /// The content's group has its quota's worth of the directory, and none of that may be evicted.
     #[error("the group's quota is used up")]
     Quota,
+    /// What would have to go is read more often, or sooner.
+    #[error("what is here is read more often, or sooner")]
+    Outranked,
     /// The directory failed, now or before.
     #[error("the directory failed")]
     Failed,
@@ -95,12 +98,13 @@ pub enum NotKept {
 }
 
 impl NotKept {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::QueueFull,
         Self::Full,
         Self::Elsewhere,
         Self::Pinned,
         Self::Quota,
+        Self::Outranked,
         Self::Failed,
         Self::Invalid,
         Self::Closed,
@@ -114,6 +118,7 @@ impl NotKept {
             Self::Elsewhere => "elsewhere",
             Self::Pinned => "pinned",
             Self::Quota => "quota",
+            Self::Outranked => "outranked",
             Self::Failed => "failed",
             Self::Invalid => "invalid",
             Self::Closed => "closed",

@@ -1,4 +1,4 @@
-//! Letting go: room for new data, and the one place where a hole is punched or a file unlinked.
+//! Letting go: room for new data, and the one place where files are unlinked and holes punched into large ones.
 //!
 //! Always true, in this order: the pages are absent for new readers; old readers have left; the kernel has granted the
 //! write lease; the log says that the extent is gone, under the file's next name; the file has that name; the hole is
@@ -14,7 +14,8 @@ use forebay_model::{EXTENT, ExtentIndex};
 
 use crate::device;
 use crate::error::NotKept;
-use crate::eviction::Owner;
+use crate::eviction::{Owner, Unit};
+use crate::evictor::Victim;
 use crate::large::{self, Extent, Large};
 use crate::lease::WriteLease;
 use crate::metrics::Counters;
@@ -49,9 +50,7 @@ impl Writer {
         self.make_room_in_group(bytes, newcomer)?;
         while self.directory.used.load(Ordering::Relaxed) + self.log.len() + bytes > self.directory.quota {
             self.directory.full.store(true, Ordering::Relaxed);
-            if self.evict_one(Among::All(Some(newcomer))).is_none() {
-                return Err(self.why_full());
-            }
+            self.evict_one(Among::All(Some(newcomer)))?;
         }
         if self.has_space(bytes, newcomer) { Ok(()) } else { Err(NotKept::Full) }
     }
@@ -80,8 +79,8 @@ impl Writer {
         let mut freed = 0;
         while freed < wanted - available {
             match self.evict_one(Among::All(Some(newcomer))) {
-                Some(bytes) => freed += bytes,
-                None => break,
+                Ok(bytes) => freed += bytes,
+                Err(_) => break,
             }
         }
         // Files that somebody holds open give nothing back when they are unlinked.
@@ -113,37 +112,66 @@ impl Writer {
         }
     }
 
-    /// Evicts one of those; how many bytes were freed. None: nothing may go.
-    pub(crate) fn evict_one(&mut self, among: Among<'_>) -> Option<u64> {
+    /// Evicts one of those; how many bytes were freed.
+    ///
+    /// # Errors
+    /// Nothing may go, or nothing should for this newcomer.
+    pub(crate) fn evict_one(&mut self, among: Among<'_>) -> Result<u64, NotKept> {
         // What is written and not yet readable must be neither lost nor evicted half.
         self.flush();
         for _ in 0..MAX_FRUITLESS {
             let before = self.directory.used.load(Ordering::Relaxed);
-            let victim = self.victim(among)?;
-            match &victim.owner {
-                Owner::Pack(pack) => {
-                    if let Some(pack) = pack.upgrade() {
-                        self.drop_pack(&pack);
-                    }
-                }
-                Owner::Extent(large, extent) => {
-                    if let Some(large) = large.upgrade()
-                        && large.extent(*extent).is_some_and(|known| Arc::ptr_eq(&known.unit, &victim))
-                    {
-                        self.evict_extent(&large, *extent);
-                    }
-                }
+            let victim = self.victim(among)?.ok_or_else(|| self.why_full())?;
+            match &victim {
+                Victim::Small(id, place, pack) => self.evict_small(*id, *place, pack),
+                Victim::PackButSoonest(pack, newcomer) => self.evict_pack_by_plan(pack, *newcomer),
+                Victim::Unit(unit) => self.evict_unit(unit, among)?,
             }
             self.flush();
+            self.punch_holes();
             let freed = before.saturating_sub(self.directory.used.load(Ordering::Relaxed));
             if freed > 0 {
                 Counters::add(&self.shared.counters.bytes_evicted, freed);
-                return Some(freed);
+                return Ok(freed);
             }
-            // Whatever it was, it must not be chosen for ever.
-            self.policy.remove(&victim);
+            // Whatever it was, it must not be chosen for ever. The others are out of the index.
+            if let Victim::Unit(unit) = &victim {
+                self.evictor.remove(unit);
+            }
         }
-        None
+        Err(self.why_full())
+    }
+
+    fn evict_pack_by_plan(&mut self, pack: &Arc<Pack>, newcomer: u64) {
+        let plan = self.shared.plan.read().clone();
+        if let Some(plan) = plan {
+            self.rewrite_soonest(pack, &*plan, newcomer);
+        }
+        self.drop_pack(pack);
+    }
+
+    fn evict_unit(&mut self, unit: &Arc<Unit>, among: Among<'_>) -> Result<(), NotKept> {
+        match &unit.owner {
+            Owner::Pack(pack) => {
+                if let Some(pack) = pack.upgrade() {
+                    // Neither room for the store's own needs is refused, nor for what has a higher priority.
+                    let may_refuse =
+                        among.newcomer().is_some_and(|newcomer| newcomer.group.priority() <= unit.group.priority());
+                    if self.evictor.spares_hot() && !self.rewrite_hot(&pack) && may_refuse {
+                        return Err(NotKept::Outranked);
+                    }
+                    self.drop_pack(&pack);
+                }
+            }
+            Owner::Extent(large, extent) => {
+                if let Some(large) = large.upgrade()
+                    && large.extent(*extent).is_some_and(|known| Arc::ptr_eq(&known.unit, unit))
+                {
+                    self.evict_extent(&large, *extent);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Unlinks a pack. Its readers read on; its descriptor is in this process only, and closes with the last of them.
@@ -154,7 +182,7 @@ impl Writer {
             return;
         }
         self.open_packs.retain(|open| open.pack.slot != pack.slot);
-        self.policy.remove(&pack.unit);
+        self.evictor.remove(&pack.unit);
         self.directory.sub_used(&pack.unit);
         pack.close();
         self.unlink(&pack::name(pack.number));
@@ -195,7 +223,7 @@ impl Writer {
     }
 
     fn account_gone(&mut self, extent: &Extent) {
-        self.policy.remove(&extent.unit);
+        self.evictor.remove(&extent.unit);
         self.directory.sub_used(&extent.unit);
     }
 

@@ -4,6 +4,7 @@
 //! for a victim. Pins, handed-out contents and packs being written stand above it: they are filtered by the caller.
 
 mod lru;
+mod planned;
 mod probation;
 mod s3_fifo;
 mod sieve;
@@ -18,6 +19,7 @@ use crate::large::Large;
 use crate::pack::Pack;
 
 use lru::Lru;
+pub(crate) use planned::{Choice, Planned, soonest};
 use probation::Probation;
 use s3_fifo::S3Fifo;
 use sieve::Sieve;
@@ -105,6 +107,36 @@ pub(crate) trait Policy: Send + std::fmt::Debug {
 
     /// What to evict for new data; `may` says which units can be. None: the new data is not to be kept.
     fn victim(&mut self, now: Moment, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>>;
+
+    /// What nobody has read for long, if the policy knows such a thing.
+    fn idle(&mut self, _now: Moment, _may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>> {
+        None
+    }
+
+    /// Whether what is hot in the last victim, if that is a pack, is to outlive it.
+    fn spares_hot(&self) -> bool {
+        false
+    }
+}
+
+/// What is done with a pack that is to go, and some of whose objects are hot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It goes.
+    Drop,
+    /// Its hot objects are written again, then it goes.
+    Rewrite,
+    /// It stays, and the newcomer is not kept. Nothing in it is hot until it is read again.
+    Spare,
+}
+
+/// What is done with a pack of `len` bytes of which `hot` are hot: no more than half a pack is written again for one.
+pub(crate) fn verdict(hot: u64, len: u64) -> Verdict {
+    match hot {
+        0 => Verdict::Drop,
+        _ if hot <= len / 2 => Verdict::Rewrite,
+        _ => Verdict::Spare,
+    }
 }
 
 impl Unit {

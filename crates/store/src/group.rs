@@ -11,6 +11,8 @@ use std::time::Duration;
 use forebay_model::ByteSize;
 use parking_lot::Mutex;
 
+use crate::eviction::Moment;
+
 /// An opaque number that the store keeps with each content: source and class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group(pub u64);
@@ -44,6 +46,8 @@ pub(crate) struct GroupState {
     pub(crate) group: u64,
     /// The directory's clock when anything of it was last filled or read.
     pub(crate) touched: AtomicU64,
+    /// The directory's clock when something of it was kept that a plan knows; 0: never.
+    pub(crate) planned: AtomicU64,
     /// Bytes of its packs and pages.
     pub(crate) used: AtomicU64,
     quota: AtomicU64,
@@ -69,6 +73,7 @@ impl GroupState {
         let state = Self {
             group,
             touched: AtomicU64::new(0),
+            planned: AtomicU64::new(0),
             used: AtomicU64::new(0),
             quota: AtomicU64::new(0),
             priority: AtomicU8::new(0),
@@ -86,6 +91,12 @@ impl GroupState {
         self.priority.store(rules.priority, Ordering::Relaxed);
         self.ttl.store(ttl, Ordering::Relaxed);
         self.is_pinned.store(rules.is_pinned, Ordering::Relaxed);
+    }
+
+    /// Whether what came of it lately, a cache's worth ago at most, was in a plan.
+    pub(crate) fn is_planned(&self, now: Moment) -> bool {
+        let planned = self.planned.load(Ordering::Relaxed);
+        planned > 0 && now.clock.saturating_sub(planned) <= now.quota
     }
 
     pub(crate) fn quota(&self) -> u64 {

@@ -18,7 +18,7 @@ use hashbrown::hash_map::Entry;
 use parking_lot::RwLock;
 
 use crate::large::Large;
-use crate::pack::Pack;
+use crate::pack::{Pack, entry_len};
 use small::SmallMap;
 use striped::{STRIPES, Striped, stripe};
 
@@ -33,8 +33,8 @@ pub(crate) struct SmallPlace {
     pub(crate) pack: u32,
     /// Where its entry starts.
     pub(crate) offset: u32,
-    /// From the lowest bit: length 21, spare 9, recorded 1, verified 1.
-    len_and_verified: u32,
+    /// From the lowest bit: length 21, heat 8, spare 1, recorded 1, verified 1.
+    len_and_more: u32,
 }
 
 /// A pack that is in use. As good as an `Arc<Pack>`; but threads count their uses apart, so that those of many threads
@@ -59,38 +59,50 @@ pub(crate) struct Index {
 
 impl SmallPlace {
     /// No place at all.
-    const NOWHERE: Self = Self { pack: u32::MAX, offset: 0, len_and_verified: 0 };
+    const NOWHERE: Self = Self { pack: u32::MAX, offset: 0, len_and_more: 0 };
     const VERIFIED: u32 = 1 << 31;
     /// The log says that it was verified, which counts if its pack is believed.
     const RECORDED: u32 = 1 << 30;
     const LEN: u32 = (1 << 21) - 1;
+    const HEAT_SHIFT: u32 = 21;
+    const HEAT: u32 = 0xff << Self::HEAT_SHIFT;
 
     pub(crate) fn new(pack: u32, offset: u32, len: u32, verified: bool) -> Self {
         debug_assert!(len <= Self::LEN, "a small object is a page at most");
-        Self { pack, offset, len_and_verified: len & Self::LEN | if verified { Self::VERIFIED } else { 0 } }
+        Self { pack, offset, len_and_more: len & Self::LEN | if verified { Self::VERIFIED } else { 0 } }
     }
 
     /// As a log has it: whether `verified` counts is known when all of the log is.
     pub(crate) fn recorded(pack: u32, offset: u32, len: u32, verified: bool) -> Self {
         let mut place = Self::new(pack, offset, len, false);
-        place.len_and_verified |= if verified { Self::RECORDED } else { 0 };
+        place.len_and_more |= if verified { Self::RECORDED } else { 0 };
         place
     }
 
     pub(crate) fn len(self) -> u32 {
-        self.len_and_verified & Self::LEN
+        self.len_and_more & Self::LEN
     }
 
     pub(crate) fn is_verified(self) -> bool {
-        self.len_and_verified & Self::VERIFIED != 0
+        self.len_and_more & Self::VERIFIED != 0
     }
 
     /// The place with what is known of its pack.
     pub(crate) fn in_pack(mut self, pack: &Pack) -> Self {
-        if self.len_and_verified & Self::RECORDED != 0 && pack.is_believed() {
-            self.len_and_verified |= Self::VERIFIED;
+        if self.len_and_more & Self::RECORDED != 0 && pack.is_believed() {
+            self.len_and_more |= Self::VERIFIED;
         }
         self
+    }
+
+    /// Whether it was read since its pack was last judged.
+    pub(crate) fn is_hot(self, pack: &Pack) -> bool {
+        let heat = (self.len_and_more & Self::HEAT) >> Self::HEAT_SHIFT;
+        heat != 0 && heat == u32::from(pack.heat())
+    }
+
+    fn heat(&mut self, heat: u8) {
+        self.len_and_more = self.len_and_more & !Self::HEAT | u32::from(heat) << Self::HEAT_SHIFT;
     }
 
     fn is_at(self, other: Self) -> bool {
@@ -103,6 +115,17 @@ impl Deref for PackUse {
 
     fn deref(&self) -> &Arc<Pack> {
         &self.0
+    }
+}
+
+impl PackUse {
+    fn stripes(pack: &Arc<Pack>) -> [Self; STRIPES] {
+        [(); STRIPES].map(|()| Self(Arc::new(Arc::clone(pack))))
+    }
+
+    /// Whether nobody else has it.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 }
 
@@ -120,10 +143,45 @@ impl Index {
 
     /// A small object and its pack.
     pub(crate) fn small(&self, id: ContentId) -> Option<(PackUse, SmallPlace)> {
-        let place = self.small.get(id)?;
+        // The pack is taken while the object is held here: whoever takes the object out after that finds the pack in use.
+        let shard = self.small.reading(id);
+        let place = shard.get(id)?;
         let pack = self.pack(place.pack)?;
+        drop(shard);
         let place = place.in_pack(&pack);
         Some((pack, place))
+    }
+
+    /// Whether there are small objects at all.
+    pub(crate) fn has_small(&self) -> bool {
+        self.objects.load(Ordering::Relaxed) > 0
+    }
+
+    /// Some small object; `random` says which. None also if it lies in a pack that is gone.
+    pub(crate) fn sample(&self, random: u64) -> Option<(ContentId, SmallPlace, PackUse)> {
+        let (id, place) = self.small.sample(random)?;
+        Some((id, place, self.pack(place.pack)?))
+    }
+
+    /// Lets a small object lie elsewhere from now on, if it still lies where it was.
+    pub(crate) fn move_small(&self, id: ContentId, from: SmallPlace, to: SmallPlace, packs: (&Pack, &Pack)) -> bool {
+        let mut shard = self.small.shard(id);
+        let Some(known) = shard.get_mut(id).filter(|known| known.is_at(from) && self.has_pack(from.pack)) else {
+            return false;
+        };
+        *known = to;
+        packs.0.objects.fetch_sub(1, Ordering::Relaxed);
+        packs.1.objects.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Gives the uses of a pack so far; those to come are others. Once nobody has one of them, nobody reads what was taken
+    /// out of the index before.
+    pub(crate) fn renew_uses(&self, slot: u32) -> Option<[PackUse; STRIPES]> {
+        let mut packs = self.packs.write(slot as usize % SHARDS);
+        let uses = packs.get_mut(&slot)?;
+        let pack = Arc::clone(&uses[0]);
+        Some(std::mem::replace(uses, PackUse::stripes(&pack)))
     }
 
     /// Adds a small object. False if it is here already.
@@ -156,10 +214,29 @@ impl Index {
 
     /// Remembers that a small object was checked.
     pub(crate) fn mark_verified(&self, id: ContentId, place: SmallPlace) {
+        self.change(id, place, |known| known.len_and_more |= SmallPlace::VERIFIED);
+    }
+
+    /// Remembers that a small object was read, and so was checked. Costs next to nothing if it was read before.
+    pub(crate) fn mark_read(&self, id: ContentId, place: SmallPlace, pack: &Pack) {
+        if place.is_hot(pack) && place.is_verified() {
+            return;
+        }
+        let heat = pack.heat();
+        self.change(id, place, |known| {
+            if !known.is_hot(pack) {
+                pack.hot_bytes.fetch_add(entry_len(known.len().into()), Ordering::Relaxed);
+            }
+            known.heat(heat);
+            known.len_and_more |= SmallPlace::VERIFIED;
+        });
+    }
+
+    fn change(&self, id: ContentId, place: SmallPlace, change: impl FnOnce(&mut SmallPlace)) {
         if let Some(known) = self.small.shard(id).get_mut(id)
             && known.is_at(place)
         {
-            known.len_and_verified |= SmallPlace::VERIFIED;
+            change(known);
         }
     }
 
@@ -200,8 +277,7 @@ impl Index {
 
     pub(crate) fn insert_pack(&self, pack: Arc<Pack>) {
         let slot = pack.slot;
-        let uses = [(); STRIPES].map(move |()| PackUse(Arc::new(Arc::clone(&pack))));
-        self.packs.write(slot as usize % SHARDS).insert(slot, uses);
+        self.packs.write(slot as usize % SHARDS).insert(slot, PackUse::stripes(&pack));
     }
 
     /// Takes a pack out, and with it all its objects. False if it was out already.

@@ -62,6 +62,17 @@ pub(crate) fn is_judge_true(root: &Root) -> bool {
     verdict
 }
 
+/// Whether the file system of this directory makes holes in files.
+pub(crate) fn can_punch(root: &Root) -> bool {
+    let _ = root.unlink(PROBE);
+    let verdict = root.create(PROBE).and_then(|file| {
+        device::write_all_at(&file, [&[1; PROBE_LEN][..]], 0)?;
+        device::punch(&file, 0, PROBE_LEN as u64)
+    });
+    let _ = root.unlink(PROBE);
+    verdict.is_ok()
+}
+
 fn probe(root: &Root) -> io::Result<bool> {
     let own = root.create(PROBE)?;
     device::write_all_at(&own, [&[1; PROBE_LEN][..]], 0)?;

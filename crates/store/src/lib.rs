@@ -45,11 +45,13 @@ mod batch;
 mod compact;
 #[cfg(test)]
 mod crash;
+mod dead;
 mod device;
 mod directory;
 mod error;
 mod evict;
 mod eviction;
+mod evictor;
 mod expire;
 mod files;
 #[cfg(test)]
@@ -64,6 +66,7 @@ mod metrics;
 mod options;
 mod pack;
 mod past_cache;
+mod plan;
 mod queue;
 mod read;
 mod record;
@@ -78,6 +81,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod victim;
+mod walk;
 mod writeback;
 mod writer;
 
@@ -88,8 +92,9 @@ pub use group::{Group, GroupRules, GroupStats};
 pub use handout::{Descriptor, HandoutLease};
 pub use metrics::{DirectoryStats, StoreStats};
 pub use options::{BootId, DirectoryOptions, Reserve, Scrub, StoreOptions};
+pub use plan::Plan;
 pub use queue::{Done, Fill, Kept};
 pub use read::{Caching, ReadOutcome, Residency};
 pub use recovery::Recovery;
-pub use simulate::{Access, Outcome, Pattern, optimum, simulate};
+pub use simulate::{Access, Outcome, Pattern, optimum, simulate, simulate_planned};
 pub use store::Store;

@@ -23,6 +23,7 @@ pub(crate) struct Counters {
     pub(crate) bytes_kept: AtomicU64,
     pub(crate) not_kept: [AtomicU64; NotKept::ALL.len()],
     pub(crate) bytes_evicted: AtomicU64,
+    pub(crate) bytes_rewritten: AtomicU64,
     pub(crate) holes_punched: AtomicU64,
     pub(crate) leases_refused: AtomicU64,
     pub(crate) blocks_damaged: AtomicU64,
@@ -47,7 +48,9 @@ pub struct StoreStats {
     pub not_kept: u64,
     /// Bytes evicted.
     pub bytes_evicted: u64,
-    /// Extents evicted by punching a hole.
+    /// Bytes of small objects written again, so that they outlive their packs.
+    pub bytes_rewritten: u64,
+    /// Holes punched for extents and small objects that are gone.
     pub holes_punched: u64,
     /// Extents for which the kernel refused a write lease, so that their file was unlinked.
     pub leases_refused: u64,
@@ -135,6 +138,7 @@ impl Shared {
             bytes_kept: get(&counters.bytes_kept),
             not_kept: counters.not_kept.iter().map(get).sum(),
             bytes_evicted: get(&counters.bytes_evicted),
+            bytes_rewritten: get(&counters.bytes_rewritten),
             holes_punched: get(&counters.holes_punched),
             leases_refused: get(&counters.leases_refused),
             blocks_damaged: get(&counters.blocks_damaged),
@@ -168,7 +172,8 @@ impl Collector for StoreCollector {
             ("kept_pages", "pages and small objects kept", s.pages_kept),
             ("kept_bytes", "bytes kept", s.bytes_kept),
             ("evicted_bytes", "bytes evicted", s.bytes_evicted),
-            ("punched_holes", "extents evicted by punching a hole", s.holes_punched),
+            ("rewritten_bytes", "bytes of small objects written again to outlive their packs", s.bytes_rewritten),
+            ("punched_holes", "holes punched for extents and small objects that are gone", s.holes_punched),
             ("refused_leases", "extents whose file was unlinked because somebody else had it open", s.leases_refused),
             ("damaged_blocks", "blocks, entries and files found damaged and dropped", s.blocks_damaged),
             ("scrubbed_bytes", "bytes read in the background and compared with their checksums", s.bytes_scrubbed),

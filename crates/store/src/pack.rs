@@ -1,16 +1,19 @@
 //! Packs: append-only files of small objects of one group, and the bytes of an entry. `docs/store-format.md` has the ruler.
 //!
 //! Always true: bytes of a pack that the index points to are never written again, and a pack's descriptor never leaves
-//! the process; so a pack may be unlinked under its readers, and is never punched.
+//! the process; so a pack may be unlinked under its readers, and only readers in this process have to have left before an
+//! entry that is gone becomes a hole (`writer/holes`).
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use forebay_model::{BlockSum, ContentId, SMALL_MAX, block_count, block_sum, block_sums};
+use parking_lot::Mutex;
 
+use crate::dead::Dead;
 use crate::device::Root;
 use crate::directory::Directory;
 use crate::eviction::{Owner, Unit};
@@ -29,6 +32,27 @@ const MAGIC: u32 = u32::from_le_bytes(*b"FBPE");
 /// Magic, length, id, group, checksum.
 const FIXED: usize = 4 + 4 + 16 + 8 + 8;
 
+/// A pack of which no more than this part of its length lives, 1 / this, is written again: so packs with holes are few.
+const LIVE_MIN: u64 = 16;
+
+/// Entries from this length on become holes when they go by a plan: at most a quarter of one is lost at its ends. Of shorter
+/// ones whole packs go.
+pub(crate) const HOLES_FROM: u64 = 32 << 10;
+
+/// What a pack is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Objects as they come.
+    New,
+    /// Objects of other packs that were not to go with them.
+    Kept,
+}
+
+/// Whether of a pack of `len` bytes so little lives that it is better written again.
+pub(crate) fn is_worth_rewriting(live: u64, len: u64) -> bool {
+    live <= len / LIVE_MIN
+}
+
 /// A pack.
 #[derive(Debug)]
 pub(crate) struct Pack {
@@ -42,8 +66,16 @@ pub(crate) struct Pack {
     pub(crate) group: u64,
     /// Objects that the index knows in it.
     pub(crate) objects: AtomicU64,
-    /// What eviction knows of it.
+    /// What eviction knows of it. Its bytes are those of the file less the holes in it.
     pub(crate) unit: Arc<Unit>,
+    /// Length of its file, as far as it was written.
+    pub(crate) len: AtomicU64,
+    /// Entries of objects that are gone, as far as this process knows. Its directory's writer adds to them.
+    pub(crate) dead: Mutex<Dead>,
+    /// Bytes of entries that are hot.
+    pub(crate) hot_bytes: AtomicU64,
+    /// What an object's place has to say for it to be hot; never 0.
+    heat: AtomicU8,
     /// The file is unlinked or about to be. Set by its directory's writer.
     pub(crate) gone: AtomicBool,
     /// When it was begun, or recovered.
@@ -65,6 +97,10 @@ impl Pack {
             directory: directory.index,
             group,
             objects: 0.into(),
+            len: 0.into(),
+            dead: Mutex::default(),
+            hot_bytes: 0.into(),
+            heat: 1.into(),
             unit: directory.new_unit(Owner::Pack(Weak::clone(pack)), group),
             gone: false.into(),
             begun: Instant::now(),
@@ -82,6 +118,16 @@ impl Pack {
     /// The whole log was read, and is of this start of the machine.
     pub(crate) fn believe(&self) {
         self.believed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn heat(&self) -> u8 {
+        self.heat.load(Ordering::Relaxed)
+    }
+
+    /// Nothing in it is hot until it is read again.
+    pub(crate) fn cool(&self) {
+        self.heat.store(self.heat().checked_add(1).unwrap_or(1), Ordering::Relaxed);
+        self.hot_bytes.store(0, Ordering::Relaxed);
     }
 
     /// Its file.

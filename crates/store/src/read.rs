@@ -237,13 +237,15 @@ impl Shared {
         let len = u64::from(place.len());
         if place.is_verified() {
             let offset = u64::from(place.offset) + pack::header_len(len) as u64 + range.start;
-            return self.read_pack(pack, buffer, offset, reach);
+            self.read_pack(pack, buffer, offset, reach)?;
+            self.index.mark_read(id, place, pack);
+            return Ok(());
         }
         let mut entry = vec![0; pack::entry_len(len) as usize];
         self.read_pack(pack, &mut entry, place.offset.into(), reach)?;
         let data = pack::verify_entry(&entry, id, pack.group, len).ok_or(Failure::Damaged)?;
         buffer.copy_from_slice(&data[range.start as usize..range.end as usize]);
-        self.index.mark_verified(id, place);
+        self.index.mark_read(id, place, pack);
         Ok(())
     }
 

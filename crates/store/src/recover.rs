@@ -18,7 +18,8 @@ use forebay_model::{ContentId, EXTENT, ExtentIndex, SMALL_MAX};
 use crate::device;
 use crate::directory::Directory;
 use crate::evict::FULL_REST;
-use crate::eviction::{Policy, Unit};
+use crate::eviction::Unit;
+use crate::evictor::Evictor;
 use crate::files::FileSlot;
 use crate::index::{Index, SmallPlace};
 use crate::large::{Extent, Large, pages_in};
@@ -34,7 +35,7 @@ pub(crate) struct Recovered {
     pub(crate) log: Log,
     pub(crate) log_is_stale: bool,
     pub(crate) log_is_incomplete: bool,
-    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) evictor: Evictor,
     pub(crate) next_pack: u32,
 }
 
@@ -82,12 +83,12 @@ pub(crate) fn recover(shared: &Shared, directory: &Directory, found: Found) -> O
     if !trusted {
         replay.forget_verified();
     }
-    let mut policy = shared.eviction.policy();
+    let mut evictor = Evictor::new(shared.eviction);
     let next_pack = replay.last_pack;
     // Before anything of this directory can be given a new name.
     shared.next_generation.fetch_max(replay.last_generation + 1, Ordering::Relaxed);
     let mut records = Vec::new();
-    for gone in replay.settle(trusted, policy.as_mut(), &mut report) {
+    for gone in replay.settle(trusted, &mut evictor, &mut report) {
         log.encode(&Record::LargeGone { id: gone.id }, &mut records);
     }
     // Without the first the next start would trust what this one does not. A disk that is full is no reason not to open:
@@ -105,7 +106,7 @@ pub(crate) fn recover(shared: &Shared, directory: &Directory, found: Found) -> O
         }
     }
     end(shared, directory, &report);
-    Some(Recovered { log, log_is_stale, log_is_incomplete, policy, next_pack })
+    Some(Recovered { log, log_is_stale, log_is_incomplete, evictor, next_pack })
 }
 
 /// Says that a directory is known, or never will be, unless that was said before.
@@ -145,8 +146,12 @@ impl<'a> Replay<'a> {
             Record::SmallGone { id } => {
                 if let Some((pack, place)) = self.index.small(id)
                     && pack.directory == self.directory.index
+                    && self.index.remove_small(id, place, &pack)
                 {
-                    self.index.remove_small(id, place, &pack);
+                    let entry = entry_len(place.len().into());
+                    pack.unit.bytes.fetch_sub(entry, Ordering::Relaxed);
+                    let start = u64::from(place.offset);
+                    pack.dead.lock().add(start..start + entry);
                 }
             }
             Record::PackGone { pack } => {
@@ -202,9 +207,12 @@ impl<'a> Replay<'a> {
         }
         // In a pack begun before the last `Boot` nothing counts as verified: none is written to after a start.
         let place = SmallPlace::recorded(pack.slot, offset, len, verified && *boots == self.boots);
-        let end = u64::from(offset) + entry_len(len.into());
-        pack.unit.bytes.fetch_max(end, Ordering::Relaxed);
-        self.index.insert_small(id, place, pack);
+        let entry = entry_len(len.into());
+        pack.len.fetch_max(u64::from(offset) + entry, Ordering::Relaxed);
+        if self.index.insert_small(id, place, pack) {
+            // What lives: what does not is a hole, or about to be one, where holes can be made.
+            pack.unit.bytes.fetch_add(entry, Ordering::Relaxed);
+        }
     }
 
     fn forget_verified(&self) {
@@ -217,16 +225,19 @@ impl<'a> Replay<'a> {
 
     /// Brings what was found into the index, the directory's account, the policy and the report. Large contents of which
     /// nothing is left, or that another directory has, are given back: their files are unlinked.
-    fn settle(self, trusted: bool, policy: &mut dyn Policy, report: &mut Recovery) -> Vec<Arc<Large>> {
+    fn settle(self, trusted: bool, evictor: &mut Evictor, report: &mut Recovery) -> Vec<Arc<Large>> {
         let directory = self.directory;
         let mut settle = |unit: &Arc<Unit>| {
             directory.add_used(unit, unit.bytes.load(Ordering::Relaxed));
-            policy.insert(Arc::clone(unit), false);
+            evictor.insert(Arc::clone(unit), false);
         };
         let mut gone = Vec::new();
         for (pack, boots) in self.packs.values() {
             if trusted && *boots == self.boots {
                 pack.believe();
+            }
+            if !directory.has_holes() {
+                pack.unit.bytes.store(pack.len.load(Ordering::Relaxed), Ordering::Relaxed);
             }
             settle(&pack.unit);
             report.contents += pack.objects.load(Ordering::Relaxed);

@@ -145,7 +145,7 @@ fn scrub_extent(shared: &Shared, large: &Arc<Large>, index: ExtentIndex, pace: &
 /// Reads a pack from its start, entry by entry. Objects that are not reached that way, for a header before them is damaged,
 /// are read one by one.
 fn scrub_pack(shared: &Shared, pack: &Arc<Pack>, pace: &mut Pace) -> Flow {
-    let end = pack.unit.bytes.load(Ordering::Relaxed);
+    let end = pack.len.load(Ordering::Relaxed);
     // Where objects lie that were compared, in order.
     let mut seen = Vec::new();
     let mut window = Vec::new();
@@ -163,7 +163,14 @@ fn scrub_pack(shared: &Shared, pack: &Arc<Pack>, pace: &mut Pace) -> Flow {
             }
         }
         let mut rest = &window[..];
-        while let Some(header) = read_header(rest) {
+        loop {
+            let gone = pack.dead.lock().end_of(at).map(|until| until - at);
+            if let Some(gone) = gone {
+                at += gone;
+                rest = rest.get(gone as usize..).unwrap_or_default();
+                continue;
+            }
+            let Some(header) = read_header(rest) else { break };
             let Some(entry) = rest.get(..entry_len(header.len.into()) as usize) else { break };
             if let Some(place) = known_at(shared, pack, header.id, at as u32) {
                 let is_right = pack::verify_entry(entry, header.id, pack.group, place.len().into()).is_some();
@@ -175,7 +182,7 @@ fn scrub_pack(shared: &Shared, pack: &Arc<Pack>, pace: &mut Pace) -> Flow {
         }
         let done = (window.len() - rest.len()) as u64;
         pace.wait(shared, done)?;
-        if done == 0 {
+        if done == 0 && pack.dead.lock().end_of(at).is_none() {
             break 'windows;
         }
     }
@@ -200,9 +207,11 @@ fn scrub_objects(shared: &Shared, pack: &Arc<Pack>, seen: &[u32], pace: &mut Pac
     for (id, place) in due {
         let len = u64::from(place.len());
         entry.resize(entry_len(len) as usize, 0);
-        if known_at(shared, pack, id, place.offset).is_none() {
+        // In use until it was compared: what goes meanwhile does not become a hole.
+        let Some((_in_use, _)) = shared.index.small(id).filter(|(known, at)| is_at(known, at, pack, place.offset))
+        else {
             continue;
-        }
+        };
         let read = shared.read_pack(pack, &mut entry, place.offset.into(), PAST_CACHE);
         let outcome =
             read.and_then(|()| pack::verify_entry(&entry, id, pack.group, len).map(|_| ()).ok_or(Failure::Damaged));
@@ -215,7 +224,11 @@ fn scrub_objects(shared: &Shared, pack: &Arc<Pack>, seen: &[u32], pace: &mut Pac
 /// Where the index has that object, if it is at `offset` of the pack.
 fn known_at(shared: &Shared, pack: &Pack, id: ContentId, offset: u32) -> Option<SmallPlace> {
     let (known, place) = shared.index.small(id)?;
-    (known.slot == pack.slot && place.offset == offset).then_some(place)
+    is_at(&known, &place, pack, offset).then_some(place)
+}
+
+fn is_at(known: &Pack, place: &SmallPlace, pack: &Pack, offset: u32) -> bool {
+    known.slot == pack.slot && place.offset == offset
 }
 
 fn scrubbed(shared: &Shared, pack: &Arc<Pack>, id: ContentId, place: SmallPlace, outcome: Result<(), Failure>) {

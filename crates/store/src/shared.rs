@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::directory::Directory;
 use crate::eviction::Eviction;
@@ -13,6 +13,7 @@ use crate::files::OpenFiles;
 use crate::handout::HandedOut;
 use crate::index::Index;
 use crate::metrics::Counters;
+use crate::plan::Plan;
 use crate::read::Caching;
 use crate::recovery::Recoveries;
 
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) fills: Caching,
     pub(crate) eviction: Eviction,
+    /// What is known of reads to come.
+    pub(crate) plan: RwLock<Option<Arc<dyn Plan>>>,
     /// Directories that failed when the store was opened, and their quotas.
     pub(crate) failed: Vec<(PathBuf, u64)>,
     /// The next generation of a large content's file; above all that were ever used here.

@@ -1,22 +1,16 @@
 //! Eviction without a disk: the policies of the store, as they are, over a sequence of accesses.
-//!
-//! What is modelled: packs of one group each, closed at the length that the store closes them at; extents of large
-//! contents; room made by whole packs and extents. As in the store, nothing is ever written again: bytes filled are all
-//! bytes written. Not modelled: headers of entries, the index log, queues, several directories, handed-out contents.
 
+mod cache;
 mod optimum;
 mod pattern;
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 
-use forebay_model::{ContentId, ExtentIndex, PAGE, PageIndex, is_small, page_len};
+use forebay_model::{ContentId, PAGE, PageIndex, page_len};
 
-use crate::eviction::{Eviction, Moment, Owner, Policy, Unit};
-use crate::group::Groups;
-use crate::pack;
+use crate::eviction::Eviction;
 
+use cache::Cache;
 pub use optimum::optimum;
 pub use pattern::Pattern;
 
@@ -48,26 +42,12 @@ pub struct Outcome {
     pub hit_bytes: u64,
     /// Bytes written because they were absent.
     pub filled_bytes: u64,
+    /// Bytes written again, so that what is read often, or soon, outlives its pack.
+    pub rewritten_bytes: u64,
 }
 
 /// A page of a content; a small object is its only page.
 pub(crate) type Piece = (ContentId, PageIndex);
-
-/// The cache that is simulated.
-struct Cache {
-    policy: Box<dyn Policy>,
-    groups: Groups,
-    quota: u64,
-    used: u64,
-    clock: u64,
-    is_full: bool,
-    /// The pack that each group is written to, and its length.
-    open: HashMap<u64, Arc<Unit>>,
-    extents: HashMap<(ContentId, ExtentIndex), Arc<Unit>>,
-    /// What lies in a unit, by its address: it is held by the pieces that point to it.
-    held: HashMap<usize, Vec<Piece>>,
-    place: HashMap<Piece, Arc<Unit>>,
-}
 
 impl Outcome {
     /// Part of the accesses that hit.
@@ -93,12 +73,24 @@ impl Outcome {
 
 /// What the policy makes of `accesses` in a cache of `quota` bytes that starts empty.
 pub fn simulate(accesses: &[Access], quota: u64, eviction: Eviction) -> Outcome {
-    let mut cache = Cache::new(quota, eviction);
+    run(accesses, Cache::new(quota, eviction, false))
+}
+
+/// The same with the default policy and a plan that knows all of `accesses` beforehand.
+pub fn simulate_planned(accesses: &[Access], quota: u64) -> Outcome {
+    run(accesses, Cache::new(quota, Eviction::default(), true))
+}
+
+fn run(accesses: &[Access], mut cache: Cache) -> Outcome {
+    let all: Vec<Piece> = accesses.iter().flat_map(pieces_of).map(|(piece, _)| piece).collect();
+    let next = next_uses(&all);
     let mut outcome = Outcome::default();
-    let mut pieces = Vec::new();
+    let (mut pieces, mut at) = (Vec::new(), 0);
     for access in accesses {
         pieces.clear();
         pieces.extend(pieces_of(access).map(|(piece, len)| {
+            cache.plan(piece, next[at]);
+            at += 1;
             let here = cache.read(piece, len);
             if !here && cache.keep(access, piece, len) {
                 outcome.filled_bytes += len;
@@ -107,7 +99,18 @@ pub fn simulate(accesses: &[Access], quota: u64, eviction: Eviction) -> Outcome 
         }));
         outcome.add(&pieces);
     }
+    outcome.rewritten_bytes = cache.rewritten_bytes();
     outcome
+}
+
+/// For each of `pieces`, in order: at which place of the order it is used next.
+pub(crate) fn next_uses(pieces: &[Piece]) -> Vec<u64> {
+    let mut next = vec![u64::MAX; pieces.len()];
+    let mut seen: HashMap<Piece, u64> = HashMap::new();
+    for (at, piece) in pieces.iter().enumerate().rev() {
+        next[at] = seen.insert(*piece, at as u64).unwrap_or(u64::MAX);
+    }
+    next
 }
 
 /// The pieces of an access and their lengths. A range beyond the end is cut.
@@ -121,90 +124,6 @@ pub(crate) fn pieces_of(access: &Access) -> impl Iterator<Item = (Piece, u64)> {
     })
 }
 
-impl Cache {
-    fn new(quota: u64, eviction: Eviction) -> Self {
-        Self {
-            policy: eviction.policy(),
-            groups: Groups::default(),
-            quota,
-            used: 0,
-            clock: 0,
-            is_full: false,
-            open: HashMap::new(),
-            extents: HashMap::new(),
-            held: HashMap::new(),
-            place: HashMap::new(),
-        }
-    }
-
-    fn read(&self, piece: Piece, len: u64) -> bool {
-        let unit = self.place.get(&piece);
-        unit.inspect(|unit| unit.hit(len, self.clock)).is_some()
-    }
-
-    /// Keeps a piece. False: it was refused.
-    fn keep(&mut self, access: &Access, piece: Piece, len: u64) -> bool {
-        self.clock += len;
-        let extent = (piece.0, piece.1.extent());
-        let protect = self.extents.get(&extent).cloned();
-        while self.used + len > self.quota {
-            self.is_full = true;
-            if !self.evict(protect.as_ref()) {
-                return false;
-            }
-        }
-        let unit = if is_small(access.size) {
-            self.open_pack(access.group, len)
-        } else if let Some(unit) = protect {
-            unit
-        } else {
-            let unit = self.begin(access.group);
-            self.extents.insert(extent, Arc::clone(&unit));
-            unit
-        };
-        unit.bytes.fetch_add(len, Ordering::Relaxed);
-        unit.touch(self.clock);
-        self.held.entry(Arc::as_ptr(&unit).addr()).or_default().push(piece);
-        self.place.insert(piece, unit);
-        self.used += len;
-        true
-    }
-
-    fn open_pack(&mut self, group: u64, len: u64) -> Arc<Unit> {
-        let fits = |unit: &Arc<Unit>| unit.bytes.load(Ordering::Relaxed) + len <= pack::pack_size(self.quota).max(len);
-        if let Some(open) = self.open.get(&group).filter(|unit| fits(unit)) {
-            return Arc::clone(open);
-        }
-        let unit = self.begin(group);
-        self.open.insert(group, Arc::clone(&unit));
-        unit
-    }
-
-    fn begin(&mut self, group: u64) -> Arc<Unit> {
-        let unit = Unit::new(Owner::Pack(Weak::new()), self.clock, self.groups.get(group));
-        self.policy.insert(Arc::clone(&unit), self.is_full);
-        unit
-    }
-
-    /// Evicts the policy's choice. False: nothing may go.
-    fn evict(&mut self, protect: Option<&Arc<Unit>>) -> bool {
-        let now = Moment { clock: self.clock, quota: self.quota };
-        let open = &self.open;
-        let is = |one: &Arc<Unit>, other: &Unit| std::ptr::eq(&**one, other);
-        let may = |unit: &Unit| {
-            !protect.is_some_and(|protect| is(protect, unit)) && !open.values().any(|open| is(open, unit))
-        };
-        let Some(victim) = self.policy.victim(now, &may) else { return false };
-        self.policy.remove(&victim);
-        self.used -= victim.bytes.load(Ordering::Relaxed);
-        for piece in self.held.remove(&Arc::as_ptr(&victim).addr()).unwrap_or_default() {
-            self.place.remove(&piece);
-            self.extents.remove(&(piece.0, piece.1.extent()));
-        }
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn shuffled_epochs_over_twice_the_cache_are_near_the_optimum_without_rewriting() {
+    fn shuffled_epochs_over_twice_the_cache_are_near_the_optimum_and_hardly_rewrite() {
         let accesses = Pattern::ShuffledEpochs.accesses(CACHE, 7);
         // The first epoch finds nothing whatever is done.
         let epoch = accesses.len() / Pattern::EPOCHS;
         let outcome = simulate(&accesses, CACHE, Eviction::default());
         let warm = outcome.hits as f64 / (accesses.len() - epoch) as f64;
         assert!(warm >= 0.49, "{warm}");
-        assert_eq!(outcome.bytes - outcome.hit_bytes, outcome.filled_bytes, "nothing is written twice");
+        assert!(outcome.rewritten_bytes * 100 <= outcome.filled_bytes, "{outcome:?}");
     }
 
     #[test]
@@ -233,6 +152,17 @@ mod tests {
             let best = others.fold(0.0, f64::max);
             let own = rate(pattern, Eviction::default());
             assert!(own >= 0.98 * best, "{}: {own} against {best}", pattern.name());
+        }
+    }
+
+    #[test]
+    fn with_a_plan_hits_are_near_the_optimum_and_little_is_written_again() {
+        for pattern in [Pattern::ShuffledEpochs, Pattern::TwoJobs, Pattern::Replacement, Pattern::Mix, Pattern::ModelLoading] {
+            let accesses = pattern.accesses(CACHE, 7);
+            let (outcome, best) = (simulate_planned(&accesses, CACHE), optimum(&accesses, CACHE));
+            let (name, part) = (pattern.name(), outcome.hits as f64 / best.hits as f64);
+            assert!(part >= 0.97, "{name}: {part} of the optimum");
+            assert!(outcome.rewritten_bytes * 20 <= outcome.filled_bytes, "{name}: {outcome:?}");
         }
     }
 

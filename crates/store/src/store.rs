@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use forebay_model::{ByteRange, Capacity, ContentId, PageIndex, page_len};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use prometheus_client::registry::Registry;
 
 use crate::batch::BatchRead;
@@ -103,6 +103,7 @@ impl Store {
             counters: Default::default(),
             fills: options.fills,
             eviction: options.eviction,
+            plan: RwLock::default(),
             failed,
             next_generation: 1.into(),
             closed: false.into(),

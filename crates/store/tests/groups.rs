@@ -24,7 +24,8 @@ fn fill_up(store: &Store, group: u64, count: u64, size: u64, refused: NotKept) -
     for at in 0..count {
         for page in 0..size.div_ceil(PAGE) {
             match keep_page(store, number(group, at), size, PageIndex(page as u32)) {
-                Kept::Yes => {}
+                // Of its own there may be what is read more often.
+                Kept::Yes | Kept::No(NotKept::Outranked) => {}
                 Kept::No(reason) if reason == refused => refusals += 1,
                 Kept::No(reason) => panic!("content {at} of group {group}: {reason}"),
             }

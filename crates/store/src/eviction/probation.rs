@@ -149,6 +149,16 @@ impl Policy for Probation {
         let tried = self.first_tried(may, now.quota);
         tried.or(worst).or_else(|| self.tried.iter().find(|unit| may(unit)).cloned())
     }
+
+    fn idle(&mut self, now: Moment, may: &dyn Fn(&Unit) -> bool) -> Option<Arc<Unit>> {
+        let (is_idle, unit) = self.worst_settled(now, may)?;
+        self.displaced_idle = is_idle;
+        is_idle.then_some(unit)
+    }
+
+    fn spares_hot(&self) -> bool {
+        !self.displaced_idle
+    }
 }
 
 fn is_idle(unit: &Unit, now: Moment) -> bool {

@@ -34,8 +34,18 @@ impl SmallMap {
         Self(Striped::new(SHARDS))
     }
 
-    pub(super) fn get(&self, id: ContentId) -> Option<SmallPlace> {
-        self.0.read(shard_of(hash(id))).get(id)
+    /// The shard of an id, for reading.
+    pub(super) fn reading(&self, id: ContentId) -> Reading<'_, Shard> {
+        self.0.read(shard_of(hash(id)))
+    }
+
+    /// Some entry; `random` says which. None if the shard that it names is empty.
+    pub(super) fn sample(&self, random: u64) -> Option<(ContentId, SmallPlace)> {
+        let shard = self.0.read(random as usize % self.0.len());
+        let random = random / self.0.len() as u64;
+        let tables = shard.tables.len().max(1);
+        let table = shard.tables.get(random as usize % tables)?;
+        table.from(random as usize / tables).map(|entry| (entry.id(), entry.place))
     }
 
     /// The shard of an id, for changing.

@@ -80,6 +80,12 @@ impl Table {
         self.slots.iter().filter(|entry| !entry.is_empty())
     }
 
+    /// The first entry from that slot on, and round.
+    pub(super) fn from(&self, slot: usize) -> Option<&Entry> {
+        let (before, after) = self.slots.split_at(slot % self.slots.len().max(1));
+        after.iter().chain(before).find(|entry| !entry.is_empty())
+    }
+
     pub(super) fn get(&self, tag: u32, id: ContentId) -> Option<&Entry> {
         self.find(tag, id).map(|at| &self.slots[at])
     }

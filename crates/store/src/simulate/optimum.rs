@@ -5,26 +5,23 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Access, Outcome, Piece, pieces_of};
+use super::{Access, Outcome, Piece, next_uses, pieces_of};
 
 /// What farthest next use reaches on `accesses` in a cache of `quota` bytes that starts empty.
 pub fn optimum(accesses: &[Access], quota: u64) -> Outcome {
     // For each piece of each access in order: when it is used next.
     let all: Vec<(Piece, u64)> = accesses.iter().flat_map(pieces_of).collect();
-    let mut next = vec![usize::MAX; all.len()];
-    let mut seen: HashMap<Piece, usize> = HashMap::new();
-    for (at, (piece, _)) in all.iter().enumerate().rev() {
-        next[at] = seen.insert(*piece, at).unwrap_or(usize::MAX);
-    }
+    let pieces: Vec<Piece> = all.iter().map(|(piece, _)| *piece).collect();
+    let next = next_uses(&pieces);
     // What is kept, by its next use: (next use, place in `all`); no two have the same pair.
-    let mut kept: BTreeSet<(usize, usize)> = BTreeSet::new();
+    let mut kept: BTreeSet<(u64, usize)> = BTreeSet::new();
     let mut used = 0;
     let (mut outcome, mut at) = (Outcome::default(), 0);
     let mut last: HashMap<Piece, usize> = HashMap::new();
     for access in accesses {
         let mut pieces = Vec::new();
         for (piece, len) in pieces_of(access) {
-            let here = last.insert(piece, at).is_some_and(|before| kept.remove(&(at, before)));
+            let here = last.insert(piece, at).is_some_and(|before| kept.remove(&(at as u64, before)));
             if !here {
                 used += len;
                 outcome.filled_bytes += len;

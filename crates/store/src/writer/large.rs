@@ -13,7 +13,6 @@ use crate::large::{self, Extent, Large, bit};
 use crate::queue::Fill;
 use crate::read::Caching;
 use crate::record::Record;
-use crate::victim::Newcomer;
 use crate::writeback::Target;
 
 impl Writer {
@@ -41,7 +40,8 @@ impl Writer {
         }
         let protect = known.and_then(|large| large.extent(page.extent())).map(|extent| Arc::clone(&extent.unit));
         let group = self.directory.groups.get(fill.group.0);
-        self.make_room(bytes, Newcomer { group: &group, protect: protect.as_ref() })?;
+        let newcomer = self.newcomer(fill, &group, protect.as_ref());
+        self.make_room(bytes, newcomer)?;
         // Making room may have taken the content away, and another directory may have it since.
         let large = match self.shared.index.large(fill.id) {
             Some(large) if large.size != fill.size => return Err(NotKept::Invalid),
@@ -88,14 +88,15 @@ impl Writer {
         };
         let to = Place { file: &file, direct, offset: page.start(), len: bytes };
         let group = self.directory.groups.get(large.group);
-        self.write(to, parts, &target, Newcomer { group: &group, protect: known.as_ref() })?;
+        let newcomer = self.newcomer(fill, &group, known.as_ref());
+        self.write(to, parts, &target, Some(newcomer))?;
         if large.gone.load(Ordering::Acquire) {
             // Something was evicted for the write, and it was this file.
             return Err(NotKept::Full);
         }
         let extent = large.extent(page.extent()).unwrap_or_else(|| {
             let extent = Arc::new(Extent::new(&self.directory, large, page.extent()));
-            self.policy.insert(Arc::clone(&extent.unit), self.directory.full.load(Ordering::Relaxed));
+            self.evictor.insert(Arc::clone(&extent.unit), self.directory.full.load(Ordering::Relaxed));
             large.extents.write().insert(page.extent().0, Arc::clone(&extent));
             extent
         });

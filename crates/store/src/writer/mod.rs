@@ -18,13 +18,13 @@ use crate::device;
 use crate::directory::Directory;
 use crate::error::NotKept;
 use crate::evict::{FULL_REST, KnownSpace};
-use crate::eviction::Policy;
+use crate::evictor::Evictor;
 use crate::index::SmallPlace;
 use crate::large::{Extent, Large};
 use crate::log::{Found, Log};
 use crate::metrics::Counters;
 use crate::options::BootId;
-use crate::pack::Pack;
+use crate::pack::{Kind, Pack};
 use crate::queue::{Answer, Fill, Kept, Order, Taken};
 use crate::record::Record;
 use crate::recover::{self, Recovered};
@@ -33,8 +33,13 @@ use crate::shared::Shared;
 use crate::victim::Among;
 use crate::writeback::{Failed, Target, Writeback};
 
+use holes::Holes;
+use rewrite::Moved;
+
+mod holes;
 mod large;
 mod put;
+mod rewrite;
 mod small;
 
 /// Orders taken at once: their records are written together.
@@ -54,7 +59,7 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) log: Log,
-    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) evictor: Evictor,
     pub(crate) open_packs: Vec<OpenPack>,
     pub(crate) next_pack: u32,
     /// Records were lost for want of room: the log no longer says all that is true, and is to be rewritten.
@@ -67,6 +72,8 @@ pub(crate) struct Writer {
     /// Room on the file system, if it was asked for lately.
     pub(crate) space: Option<KnownSpace>,
     pub(crate) writeback: Writeback,
+    /// Holes that are to be punched once nobody reads there.
+    holes: Holes,
     /// The directory is down, and its contents are out of the index.
     pub(crate) is_purged: bool,
 }
@@ -76,7 +83,7 @@ pub(crate) struct Writer {
 pub(crate) struct OpenPack {
     pub(crate) pack: Arc<Pack>,
     file: Arc<OwnedFd>,
-    len: u64,
+    kind: Kind,
 }
 
 /// What was written and is not readable yet.
@@ -90,11 +97,14 @@ pub(crate) struct Batch {
 struct Pending {
     what: What,
     bytes: u64,
-    done: Answer,
+    /// None: nobody asked for it.
+    done: Option<Answer>,
 }
 
 enum What {
     Small(ContentId, SmallPlace, Arc<Pack>),
+    /// A small object that lay elsewhere.
+    Moved(ContentId, Moved),
     Page(Arc<Large>, Arc<Extent>, PageIndex),
 }
 
@@ -130,7 +140,7 @@ impl Writer {
             shared: Arc::clone(shared),
             directory: Arc::clone(directory),
             log: of.log,
-            policy: of.policy,
+            evictor: of.evictor,
             open_packs: Vec::new(),
             next_pack: of.next_pack,
             log_is_incomplete: of.log_is_incomplete,
@@ -139,6 +149,7 @@ impl Writer {
             batch: Batch::default(),
             space: None,
             writeback: Writeback::default(),
+            holes: Holes::default(),
             is_purged: false,
         }
     }
@@ -183,7 +194,7 @@ impl Writer {
             compact::if_due(self);
             if self.log_is_stale {
                 // The room that the log needs may be the cache's own.
-                self.evict_one(Among::All(None));
+                let _ = self.evict_one(Among::All(None));
             }
         }
         for order in orders {
@@ -208,6 +219,7 @@ impl Writer {
             }
         }
         self.flush();
+        self.punch_holes();
         self.shared.index.sweep();
         if !self.directory.is_down() {
             compact::if_due(self);
@@ -221,18 +233,23 @@ impl Writer {
         self.is_purged = true;
         self.open_packs.clear();
         self.writeback.clear();
-        self.policy = self.shared.eviction.policy();
+        self.evictor = Evictor::new(self.shared.eviction);
+        self.holes.clear();
         purge(&self.shared, &self.directory);
     }
 
     /// Says that a small object is gone, unless it was kept anew meanwhile.
     fn drop_small(&mut self, id: ContentId, place: SmallPlace) {
         self.flush();
-        if let Some(pack) = self.shared.index.pack(place.pack) {
-            self.shared.index.remove_small(id, place, &pack);
+        let pack = self.shared.index.pack(place.pack);
+        if let Some(pack) = &pack {
+            self.shared.index.remove_small(id, place, pack);
         }
         if self.shared.index.small(id).is_none_or(|(pack, _)| pack.directory != self.directory.index) {
             self.record(&Record::SmallGone { id });
+        }
+        if let Some(pack) = pack {
+            self.free_entry(&pack, place);
         }
     }
 
@@ -275,7 +292,7 @@ impl Writer {
         }
         let bytes = page_len(fill.size, fill.page);
         match if is_small(fill.size) { self.keep_small(fill) } else { self.keep_page(fill) } {
-            Ok(Some(what)) => self.batch.pending.push(Pending { what, bytes, done }),
+            Ok(Some(what)) => self.batch.pending.push(Pending { what, bytes, done: Some(done) }),
             Ok(None) => done.call(Kept::Yes),
             Err(reason) => self.refuse(done, reason),
         }
@@ -318,7 +335,11 @@ impl Writer {
         for pending in batch.pending {
             match reason {
                 None => self.publish(pending),
-                Some(reason) => self.refuse(pending.done, reason),
+                Some(reason) => {
+                    if let Some(done) = pending.done {
+                        self.refuse(done, reason);
+                    }
+                }
             }
         }
         reason.is_none()
@@ -330,10 +351,13 @@ impl Writer {
                 self.shared.index.insert_small(*id, *place, pack);
             }
             What::Page(large, extent, page) => large.publish(extent, *page),
+            What::Moved(id, moved) => return self.publish_moved(*id, moved, pending.bytes),
         }
         Counters::add(&self.shared.counters.pages_kept, 1);
         Counters::add(&self.shared.counters.bytes_kept, pending.bytes);
-        pending.done.call(Kept::Yes);
+        if let Some(done) = pending.done {
+            done.call(Kept::Yes);
+        }
     }
 
     fn refuse(&self, done: Answer, reason: NotKept) {

@@ -22,19 +22,19 @@ pub(super) struct Place<'a> {
 }
 
 impl Writer {
-    /// Writes bytes; if the file system has no room, once more after something was evicted.
+    /// Writes bytes; if the file system has no room, once more after something was evicted for the newcomer, if there is one.
     pub(super) fn write<'a, I: Iterator<Item = &'a [u8]>>(
         &mut self,
         mut to: Place<'_>,
         parts: impl Fn() -> I,
         target: &Target,
-        newcomer: Newcomer<'_>,
+        newcomer: Option<Newcomer<'_>>,
     ) -> Result<(), NotKept> {
         let mut outcome = self.put(&to, &parts);
         if outcome.as_ref().is_err_and(device::is_full) {
             // No other description of the file may be open when the kernel is asked for its lease.
             to.direct = None;
-            if self.evict_one(Among::All(Some(newcomer))).is_some() {
+            if newcomer.is_some() && self.evict_one(Among::All(newcomer)).is_ok() {
                 outcome = self.put(&to, &parts);
             }
         }

@@ -9,7 +9,7 @@ use super::{MAX_OPEN_PACKS, OpenPack, What, Writer};
 use crate::error::NotKept;
 use crate::files::FileSlot;
 use crate::index::SmallPlace;
-use crate::pack::{self, Pack};
+use crate::pack::{self, Kind, Pack};
 use crate::queue::Fill;
 use crate::record::Record;
 use crate::victim::Newcomer;
@@ -24,34 +24,43 @@ impl Writer {
         let len = fill.size;
         let total = pack::entry_len(len);
         let group = self.directory.groups.get(fill.group.0);
-        let newcomer = Newcomer { group: &group, protect: None };
+        let newcomer = self.newcomer(fill, &group, None);
         self.make_room(total, newcomer)?;
         let header = pack::entry_header(fill.id, fill.group.0, len as u32, &fill.sums);
-        let at = self.open_pack(fill.group.0, total)?;
-        let open = &self.open_packs[at];
         let parts = || std::iter::once(&header[..]).chain(fill.chunks.iter().map(|chunk| &chunk[..]));
-        let (file, offset) = (Arc::clone(&open.file), open.len);
-        let target = Target::Pack(Arc::clone(&open.pack));
-        let to = Place { file: &file, direct: None, offset, len: total };
-        self.write(to, parts, &target, newcomer)?;
-        // Evicting for room does not touch an open pack: it stands where it stood.
-        let clock = self.directory.clock();
-        let open = &mut self.open_packs[at];
-        open.len += total;
-        open.pack.unit.bytes.fetch_add(total, Ordering::Relaxed);
-        open.pack.unit.touch(clock);
-        let pack = Arc::clone(&open.pack);
-        self.directory.add_used(&pack.unit, total);
-        let (number, offset) = (pack.number, offset as u32);
+        let at = self.open_pack(fill.group.0, Kind::New, total)?;
+        let (pack, offset) = self.append(at, total, parts, Some(newcomer))?;
         let place = SmallPlace::new(pack.slot, offset, len as u32, true);
-        self.record(&Record::Small { id: fill.id, pack: number, offset, len: len as u32, verified: true });
+        self.record(&Record::Small { id: fill.id, pack: pack.number, offset, len: len as u32, verified: true });
         Ok(Some(What::Small(fill.id, place, pack)))
     }
 
+    /// Appends an entry of `total` bytes to an open pack: the pack, and where it starts there.
+    pub(super) fn append<'a, I: Iterator<Item = &'a [u8]>>(
+        &mut self,
+        at: usize,
+        total: u64,
+        parts: impl Fn() -> I,
+        newcomer: Option<Newcomer<'_>>,
+    ) -> Result<(Arc<Pack>, u32), NotKept> {
+        let open = &self.open_packs[at];
+        let (file, pack) = (Arc::clone(&open.file), Arc::clone(&open.pack));
+        let offset = pack.len.load(Ordering::Relaxed);
+        let target = Target::Pack(Arc::clone(&pack));
+        let to = Place { file: &file, direct: None, offset, len: total };
+        self.write(to, parts, &target, newcomer)?;
+        pack.len.fetch_add(total, Ordering::Relaxed);
+        pack.unit.bytes.fetch_add(total, Ordering::Relaxed);
+        pack.unit.touch(self.directory.clock());
+        self.directory.add_used(&pack.unit, total);
+        Ok((pack, offset as u32))
+    }
+
     /// The place in `open_packs` of a pack of `group` that has room for an entry.
-    fn open_pack(&mut self, group: u64, entry: u64) -> Result<usize, NotKept> {
-        if let Some(at) = self.open_packs.iter().position(|open| open.pack.group == group) {
-            if self.open_packs[at].len + entry <= self.directory.pack_size.max(entry) {
+    pub(super) fn open_pack(&mut self, group: u64, kind: Kind, entry: u64) -> Result<usize, NotKept> {
+        if let Some(at) = self.open_packs.iter().position(|open| open.pack.group == group && open.kind == kind) {
+            let len = self.open_packs[at].pack.len.load(Ordering::Relaxed);
+            if len + entry <= self.directory.pack_size.max(entry) {
                 // The last is the one written last.
                 let open = self.open_packs.remove(at);
                 self.open_packs.push(open);
@@ -71,11 +80,12 @@ impl Writer {
         let slot = self.shared.index.new_slot();
         let file = FileSlot::holding(file, &self.shared.files);
         let pack = Pack::new(&self.directory, slot, self.next_pack, group, file);
-        self.policy.insert(Arc::clone(&pack.unit), self.directory.full.load(Ordering::Relaxed));
+        let is_tried = kind == Kind::New && self.directory.full.load(Ordering::Relaxed);
+        self.evictor.insert(Arc::clone(&pack.unit), is_tried);
         let file = pack.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
         self.record(&Record::Pack { pack: pack.number, group });
         self.shared.index.insert_pack(Arc::clone(&pack));
-        self.open_packs.push(OpenPack { pack, file, len: 0 });
+        self.open_packs.push(OpenPack { pack, file, kind });
         Ok(self.open_packs.len() - 1)
     }
 }

@@ -105,7 +105,7 @@ pub fn readable(store: &Store, number: u64, size: u64) -> u32 {
 
 /// Whether a fill was refused for a reason that is no bug.
 pub fn may_refuse(kept: Kept) -> bool {
-    matches!(kept, Kept::Yes | Kept::No(NotKept::Full | NotKept::QueueFull))
+    matches!(kept, Kept::Yes | Kept::No(NotKept::Full | NotKept::QueueFull | NotKept::Outranked))
 }
 
 /// Copies a directory with its holes filled: what a `kill -9` at this moment leaves, and another machine restores.

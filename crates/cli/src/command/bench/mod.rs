@@ -7,7 +7,7 @@ mod trace;
 use std::collections::HashMap;
 
 use forebay_model::ByteSize;
-use forebay_store::{Access, Eviction, Outcome, Pattern, optimum, simulate};
+use forebay_store::{Access, Eviction, Outcome, Pattern, optimum, simulate, simulate_planned};
 use serde_json::{Value, json};
 
 use crate::args::{BenchArgs, BenchCommand, EvictionArgs};
@@ -33,7 +33,7 @@ pub(crate) fn bench(args: &BenchArgs, output: &mut Output) -> Result<(), Failure
 fn generated(output: &mut Output) -> Result<(), Failure> {
     if !output.is_json() {
         output.line(format!("Part of reads that hit; cache of {}, seed {SEED}", ByteSize(CACHE)))?;
-        output.line(format!("{:<20}{}{:>10}", "", names(), "optimum"))?;
+        output.line(format!("{:<20}{}{:>10}{:>10}", "", names(), "planned", "optimum"))?;
     }
     for pattern in Pattern::ALL {
         let accesses = pattern.accesses(CACHE, SEED);
@@ -81,7 +81,8 @@ fn replayed(accesses: &[Access], output: &mut Output) -> Result<(), Failure> {
 /// Every policy, and the optimum last.
 fn rows(accesses: &[Access], cache: u64) -> Vec<(&'static str, Outcome)> {
     let policies = Eviction::ALL.iter().map(|policy| (policy.name(), simulate(accesses, cache, *policy)));
-    policies.chain(std::iter::once(("optimum", optimum(accesses, cache)))).collect()
+    let known = [("planned", simulate_planned(accesses, cache)), ("optimum", optimum(accesses, cache))];
+    policies.chain(known).collect()
 }
 
 fn names() -> String {
@@ -97,7 +98,6 @@ fn object(policy: &str, cache: u64, outcome: &Outcome) -> Value {
         "hit_rate": outcome.hit_rate(),
         "byte_hit_rate": outcome.byte_hit_rate(),
         "filled_bytes": outcome.filled_bytes,
-        // The store writes nothing again.
-        "rewritten_bytes": 0,
+        "rewritten_bytes": outcome.rewritten_bytes,
     })
 }
