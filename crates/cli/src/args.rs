@@ -34,9 +34,9 @@ Examples:
 It runs until SIGTERM or SIGINT, then unmounts and ends within 10 s.";
 
 const TRACE_HELP: &str = "\
-A trace holds what reached the process: content ids, sizes and ranges, no names. What the kernel answers by itself does not
-reach it: repeated reads of a mount of kind `files`, and reads of a file that it was given whole (kind `streams`; its first
-open counts as one read of all of it). `forebay bench eviction --trace FILE` replays a trace.
+A trace holds what reached the process: content ids, sizes and ranges, no names. What the kernel
+answers by itself does not reach it: repeated reads of a mount of kind `files`, and reads of a
+file that it was given whole (kind `streams`; its first open counts as one read of all of it).
 
 Examples:
   forebay trace start /var/tmp/reads.jsonl

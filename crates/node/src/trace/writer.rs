@@ -136,7 +136,7 @@ impl Writer {
         let Trace { file, reads, dropped, bytes, .. } = self.progress.trace();
         match &how {
             TraceState::Failed(why) => {
-                tracing::warn!(file, reads, dropped, bytes, why, "trace ended: its file cannot be written")
+                tracing::warn!(file, reads, dropped, bytes, why, "trace ended: its file cannot be written");
             }
             _ => tracing::info!(file, reads, dropped, bytes, how = how.name(), "trace ended"),
         }

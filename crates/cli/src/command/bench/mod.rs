@@ -95,7 +95,8 @@ fn replayed(recorded: &Recorded, disk: Option<ByteSize>, output: &mut Output) ->
             End::Longer => output.line("the trace is longer: these are its first reads")?,
         }
     }
-    let mut chart = Chart::new(Marks::Lines, format!("Part of reads that hit; {what}"), "size of the cache");
+    let mut chart =
+        Chart::new(Marks::Lines, format!("Part of reads that hit; {what}"), "size of the cache, doubled at each step");
     let mut own = Vec::new();
     for (label, times, parts) in SIZES {
         let cache = disk.saturating_mul(times) / parts;

@@ -68,7 +68,8 @@ impl Chart {
         text(&mut svg, (LEFT, 24.0), "start", "font-size=\"15\" font-weight=\"bold\"", &self.title);
         self.legend(&mut svg);
         self.axes(&mut svg);
-        for (index, (name, rates)) in self.series.iter().enumerate() {
+        // The first policy, the default, lies above the others where their lines meet.
+        for (index, (name, rates)) in self.series.iter().enumerate().rev() {
             match self.marks {
                 Marks::Bars => self.bars(&mut svg, index, name, rates),
                 Marks::Lines => self.line(&mut svg, index, name, rates),
@@ -102,7 +103,7 @@ impl Chart {
         let turned = format!("transform=\"rotate(-90 20 {middle:.1})\"");
         text(svg, (20.0, middle), "middle", &turned, "hit rate (part of reads, 0 to 1)");
         for (place, name) in self.places.iter().enumerate() {
-            text(svg, (self.center(place), HEIGHT - BOTTOM + 20.0), "middle", "", name);
+            text(svg, (self.center(place), HEIGHT - BOTTOM + 20.0), "middle", "font-size=\"11\"", name);
         }
         text(svg, ((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 14.0), "middle", "", self.axis);
     }
