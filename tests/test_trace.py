@@ -123,6 +123,7 @@ def test_reads_of_a_mount_are_recorded(running, scratch):
         assert line["offset"] <= covered
         covered = max(covered, line["offset"] + line["len"])
     assert covered == SIZE
+    assert opens == (1 if fb.ready["passthrough"] == "active" else 0)
     if opens:
         assert (read[-1]["offset"], read[-1]["len"]) == (0, SIZE)
 

@@ -18,7 +18,8 @@ use parking_lot::{Mutex, RwLock};
 
 use writer::{Noted, Progress, Writer};
 
-/// Reads that wait to be written: 4 MiB of 64 bytes each. The writer comes every 20 ms: enough for three million a second.
+/// Reads that wait to be written: 4 MiB of 64 bytes each. The writer comes every 20 ms: enough for three million a second
+/// for a while, and for the million that it writes.
 const QUEUE: usize = 1 << 16;
 /// How long the end of a trace may take: what is queued is 8 MiB of text. A process must end within 10 s.
 const END_LIMIT: Duration = Duration::from_secs(2);
