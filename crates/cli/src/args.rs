@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use forebay_model::NsPath;
+use forebay_model::{ByteSize, NsPath};
 
 use crate::failure::Failure;
 use crate::settings::{DoctorFlags, LogFilter, UpFlags, Value};
@@ -32,6 +32,16 @@ Examples:
   forebay up file:///mnt/nfs/train --mount /data --cache /dev/shm/forebay:16GiB
 
 It runs until SIGTERM or SIGINT, then unmounts and ends within 10 s.";
+
+const TRACE_HELP: &str = "\
+A trace holds what reached the process: content ids, sizes and ranges, no names. What the kernel
+answers by itself does not reach it: repeated reads of a mount of kind `files`, and reads of a
+file that it was given whole (kind `streams`; its first open counts as one read of all of it).
+
+Examples:
+  forebay trace start /var/tmp/reads.jsonl
+  forebay trace stop
+  forebay bench eviction --trace /var/tmp/reads.jsonl --cache 800GB --plot reads.svg";
 
 /// A cache between object stores and GPU programs.
 ///
@@ -92,6 +102,8 @@ pub(crate) enum Command {
     Doctor(Box<DoctorArgs>),
     /// Measure without a running process
     Bench(BenchArgs),
+    /// Record what the running process is asked to read
+    Trace(TraceArgs),
 }
 
 /// Arguments of `bench`.
@@ -112,9 +124,55 @@ pub(crate) enum BenchCommand {
 /// Arguments of `bench eviction`.
 #[derive(Debug, Args)]
 pub(crate) struct EvictionArgs {
-    /// Replay a recorded trace of at most 4 million reads (1 GB of memory) at several cache sizes
+    /// Replay what `forebay trace` has recorded at several cache sizes: its first 4 million reads (1 GB of memory)
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+
+    /// With --trace: the size of the disk, which is 1 x [default: half of the bytes that the trace names]
+    #[arg(long, value_name = "SIZE", requires = "trace", value_parser = size)]
+    pub(crate) cache: Option<ByteSize>,
+
+    /// Draw the hit rates to this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+/// Arguments of `trace`.
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true, after_help = TRACE_HELP)]
+pub(crate) struct TraceArgs {
+    #[command(subcommand)]
+    pub(crate) command: TraceCommand,
+}
+
+/// What is done with a trace.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// Begin to record reads in a new file, which the process writes
+    #[command(after_help = TRACE_HELP)]
+    Start(TraceStartArgs),
+    /// End the trace and say what it holds
+    Stop(TraceStopArgs),
+}
+
+/// Arguments of `trace start`.
+#[derive(Debug, Args)]
+pub(crate) struct TraceStartArgs {
+    /// File to make on the process's machine
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// The most that the file may take; the trace ends by itself there. 512 MiB are about 4 million reads
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = size)]
+    pub(crate) limit: ByteSize,
+}
+
+/// Arguments of `trace stop`.
+#[derive(Debug, Args)]
+pub(crate) struct TraceStopArgs {
+    /// File that the trace must be written to
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Arguments of `up`.
@@ -193,6 +251,11 @@ impl Global {
         };
         LogFilter::parse(text).map_err(Failure::usage)
     }
+}
+
+/// Reads a size.
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|error: forebay_model::QuantityParseError| error.to_string())
 }
 
 #[cfg(test)]

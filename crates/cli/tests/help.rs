@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 9] = [
+const SURFACE: [(&str, &[&str]); 12] = [
     (
         "up",
         &[
@@ -51,7 +51,10 @@ const SURFACE: [(&str, &[&str]); 9] = [
         ],
     ),
     ("bench", &[]),
-    ("bench eviction", &["--trace"]),
+    ("bench eviction", &["--cache", "--plot", "--trace"]),
+    ("trace", &[]),
+    ("trace start", &["--limit"]),
+    ("trace stop", &[]),
 ];
 
 /// Flags of every command.

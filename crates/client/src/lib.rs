@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_model::{ByteRange, Content, Fault, Found, ListedPage, NsPath, Principal};
+use forebay_model::{ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, Principal, Trace};
 use forebay_route::{Context, Service};
 
 pub use forebay_route::{Handout, ReadNow};
@@ -103,6 +103,23 @@ impl Client {
     /// Why it did not answer.
     pub async fn status(&self, principal: Principal) -> Result<String, Fault> {
         self.service.status(&self.context(principal)).await
+    }
+
+    /// Begins to record what the node is asked to read in `file`, an absolute path of its machine where nothing is yet,
+    /// until it takes `limit` bytes.
+    ///
+    /// # Errors
+    /// A trace is running, or the file cannot be made.
+    pub async fn start_trace(&self, principal: Principal, file: &str, limit: ByteSize) -> Result<Trace, Fault> {
+        self.service.start_trace(&self.context(principal), file, limit).await
+    }
+
+    /// Ends the trace, which must be written to `file` if that is given.
+    ///
+    /// # Errors
+    /// No trace is running, or one to another file; its end cannot be written in time.
+    pub async fn stop_trace(&self, principal: Principal, file: Option<&str>) -> Result<Trace, Fault> {
+        self.service.stop_trace(&self.context(principal), file).await
     }
 
     fn context(&self, principal: Principal) -> Context {

@@ -27,7 +27,7 @@ pub use geometry::{
     BLOCK, BLOCKS_PER_PAGE, ByteRange, CONTENT_MAX, EXTENT, ExtentIndex, PAGE, PAGES_PER_EXTENT, PageIndex, SMALL_MAX,
     block_count, is_small, page_count, page_len, pages_of,
 };
-pub use message::{Body, ListedPage, Reply, ReplyBody, Request};
+pub use message::{Body, ListedPage, Reply, ReplyBody, Request, Trace, TraceState};
 pub use path::{NAME_MAX, NameProblem, NsPath, PathParseError, check_name};
 pub use principal::Principal;
 pub use quantity::{ByteSize, Capacity, QuantityParseError, parse_duration};

@@ -43,6 +43,18 @@ pub enum Body {
     },
     /// What the node is doing, as JSON for people and programs.
     Status,
+    /// Begin to record what the node is asked to read.
+    TraceStart {
+        /// The file that the node makes and writes: an absolute path of its machine, where nothing is yet.
+        file: String,
+        /// The most bytes that the file may take; the trace ends by itself there.
+        limit: u64,
+    },
+    /// End the trace.
+    TraceStop {
+        /// The file that it must be written to, if that is to be checked.
+        file: Option<String>,
+    },
 }
 
 /// A node's answer.
@@ -66,6 +78,8 @@ pub enum ReplyBody {
     },
     /// To `Status`: a JSON document, described in `docs/admin.md`.
     Status(String),
+    /// To `TraceStart` and `TraceStop`.
+    Trace(Trace),
 }
 
 /// A part of a listing.
@@ -79,4 +93,44 @@ pub struct ListedPage {
     pub hidden: u64,
     /// For how long its holder may use it without asking again.
     pub fresh_for: Duration,
+}
+
+/// A trace: what a node is asked to read, recorded in a file (`docs/trace.md`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// The file, on the node's machine.
+    pub file: String,
+    /// Reads that the file holds.
+    pub reads: u64,
+    /// Reads that could not be recorded.
+    pub dropped: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Whether more will come.
+    pub state: TraceState,
+}
+
+/// Whether a trace goes on, and why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TraceState {
+    /// It goes on.
+    Running,
+    /// It was ended by a request, or with the process.
+    Stopped,
+    /// It ended by itself: the file is as long as it may be.
+    Full,
+    /// It ended by itself: the file cannot be written, for the reason given.
+    Failed(String),
+}
+
+impl TraceState {
+    /// Its name in documents.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Full => "full",
+            Self::Failed(_) => "failed",
+        }
+    }
 }

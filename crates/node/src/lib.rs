@@ -19,6 +19,7 @@ mod serve;
 mod single;
 mod source;
 mod status;
+mod trace;
 mod upstream;
 
 pub use fetch::FetchSettings;

@@ -6,18 +6,21 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::Catalog;
-use forebay_model::{ByteRange, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath};
+use forebay_model::{
+    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, Trace,
+};
 use forebay_route::{Context, Handout, ReadNow, Service};
 use forebay_store::{Store, StoreError};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
-use crate::fetch::{FetchSettings, Fetcher};
+use crate::fetch::{FetchSettings, Fetcher, group_of};
 use crate::metrics::ReadMetrics;
 use crate::namespace::Namespace;
 use crate::resolve::Resolver;
 use crate::source::Source;
 use crate::status;
+use crate::trace::Tracer;
 
 /// The largest range of one read. Larger ones are asked for in parts.
 const READ_MAX: u64 = 64 << 20;
@@ -50,6 +53,7 @@ pub struct Node {
     catalog: Arc<Catalog>,
     resolver: Resolver,
     pub(crate) metrics: ReadMetrics,
+    pub(crate) tracer: Arc<Tracer>,
 }
 
 impl Node {
@@ -59,8 +63,8 @@ impl Node {
         let (namespace, catalog) = (Arc::new(Namespace::new(sources)), Arc::new(catalog));
         let resolver = Resolver::new(namespace.clone(), catalog.clone(), fetch.deadline, &runtime);
         let fetcher = Arc::new(Fetcher::new(store.clone(), catalog.clone(), fetch, runtime));
-        let metrics = ReadMetrics::default();
-        Self { name, started: Instant::now(), store, namespace, fetcher, catalog, resolver, metrics }
+        let (metrics, tracer) = (ReadMetrics::default(), Arc::default());
+        Self { name, started: Instant::now(), store, namespace, fetcher, catalog, resolver, metrics, tracer }
     }
 
     /// Adds the node's, the catalog's and the store's counters to `registry`.
@@ -71,12 +75,21 @@ impl Node {
         self.store.register(registry);
     }
 
-    /// Writes what waits for the store's directories and lets them go. Everything is absent from then on.
+    /// Writes what waits for the store's directories and lets them go, and ends the trace. Everything is absent from then on.
     ///
     /// # Errors
     /// A directory did not finish in time.
     pub fn close(&self) -> Result<(), StoreError> {
-        self.store.close()
+        let closed = self.store.close();
+        self.tracer.close();
+        closed
+    }
+
+    /// A request to read is answered: hit or miss, each goes by here once.
+    fn note(&self, source: &Source, content: &Content, range: ByteRange) {
+        if self.tracer.is_on() {
+            self.tracer.note(content, group_of(source), range);
+        }
     }
 
     /// The source of a content.
@@ -130,6 +143,7 @@ impl Service for Node {
         if !self.fetcher.read_now(source, content, range, buffer) {
             return ReadNow::Absent;
         }
+        self.note(source, content, range);
         self.metrics.reads_here.inc();
         self.metrics.bytes.inc_by(range.len());
         ReadNow::Filled
@@ -141,7 +155,11 @@ impl Service for Node {
             let why = format!("a read of {} bytes: at most {READ_MAX} at once", range.len());
             return Err(Fault::new(FaultKind::Invalid, why));
         }
-        let read = async { self.fetcher.read(context, self.source_of(content)?, content, range).await };
+        let read = async {
+            let source = self.source_of(content)?;
+            self.note(source, content, range);
+            self.fetcher.read(context, source, content, range).await
+        };
         let answer = read.await;
         match &answer {
             Ok(_) => {
@@ -154,12 +172,30 @@ impl Service for Node {
     }
 
     fn descriptor(&self, _: &Context, content: &Content) -> Option<Handout> {
-        self.source_of(content).ok()?;
+        let source = self.source_of(content).ok()?;
         let descriptor = self.store.descriptor(content.id, content.size)?;
+        // What is read from it, nobody tells.
+        self.note(source, content, ByteRange::new(0, content.size));
         Some(Handout { file: descriptor.file.clone(), lease: Box::new(descriptor) })
     }
 
     async fn status(&self, _: &Context) -> Result<String, Fault> {
         Ok(status::document(self).to_string())
     }
+
+    async fn start_trace(&self, _: &Context, file: &str, limit: ByteSize) -> Result<Trace, Fault> {
+        let (tracer, file) = (self.tracer.clone(), file.to_owned());
+        beside(move || tracer.start(&file, limit)).await
+    }
+
+    async fn stop_trace(&self, _: &Context, file: Option<&str>) -> Result<Trace, Fault> {
+        let (tracer, file) = (self.tracer.clone(), file.map(str::to_owned));
+        beside(move || tracer.stop(file.as_deref())).await
+    }
+}
+
+/// Does work that may block on a disk.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    let broken = |error| Fault::new(FaultKind::Bug, format!("work on a disk broke off: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(broken)?
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use forebay_model::{Body, Fault, FaultKind, Principal, Reply, ReplyBody, Request};
+use forebay_model::{Body, ByteSize, Fault, FaultKind, Principal, Reply, ReplyBody, Request};
 use forebay_route::{Context, Service};
 use forebay_wire::{Answer, Handler, PAYLOAD_MAX, serve_connection};
 use tokio::net::{UnixListener, UnixStream};
@@ -147,6 +147,10 @@ impl Peer {
                 return Ok(Answer { reply, payload, hold: Some(Box::new(place)) });
             }
             Body::Status => ReplyBody::Status(node.status(context).await?),
+            Body::TraceStart { file, limit } => {
+                ReplyBody::Trace(node.start_trace(context, &file, ByteSize(limit)).await?)
+            }
+            Body::TraceStop { file } => ReplyBody::Trace(node.stop_trace(context, file.as_deref()).await?),
         };
         Ok(Reply { result: Ok(plain) }.into())
     }

@@ -1,5 +1,6 @@
 //! What the node is doing, as a document for people and programs. Its fields are described in `docs/admin.md`.
 
+use forebay_model::{Trace, TraceState};
 use forebay_store::{DirectoryStats, StoreStats};
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ pub(crate) fn document(node: &Node) -> Value {
             "not_kept_pages": node.fetcher.metrics.not_kept.get(),
             "failed": node.fetcher.metrics.failed.get(),
         },
+        "trace": node.tracer.trace().as_ref().map(trace),
     })
 }
 
@@ -75,5 +77,19 @@ fn source(source: &Source) -> Value {
         "origin": source.url,
         "freshness": source.facts.freshness,
         "proof": source.proof,
+    })
+}
+
+fn trace(trace: &Trace) -> Value {
+    json!({
+        "file": trace.file,
+        "state": trace.state.name(),
+        "reads": trace.reads,
+        "dropped": trace.dropped,
+        "bytes": trace.bytes,
+        "why": match &trace.state {
+            TraceState::Failed(why) => Some(why),
+            _ => None,
+        },
     })
 }

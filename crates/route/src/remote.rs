@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use forebay_model::{Body, ByteRange, Content, Fault, FaultKind, Found, ListedPage, NsPath, ReplyBody, Request};
+use forebay_model::{
+    Body, ByteRange, ByteSize, Content, Fault, FaultKind, Found, ListedPage, NsPath, ReplyBody, Request, Trace,
+};
 use forebay_wire::{Connection, PAYLOAD_MAX, WireError};
 use tokio::net::UnixStream;
 
@@ -114,6 +116,20 @@ impl Service for RemoteNode {
         match self.ask(context, Body::Status).await? {
             (ReplyBody::Status(document), _) => Ok(document),
             _ => Err(mismatch("status")),
+        }
+    }
+
+    async fn start_trace(&self, context: &Context, file: &str, limit: ByteSize) -> Result<Trace, Fault> {
+        match self.ask(context, Body::TraceStart { file: file.to_owned(), limit: limit.0 }).await? {
+            (ReplyBody::Trace(trace), _) => Ok(trace),
+            _ => Err(mismatch("start of a trace")),
+        }
+    }
+
+    async fn stop_trace(&self, context: &Context, file: Option<&str>) -> Result<Trace, Fault> {
+        match self.ask(context, Body::TraceStop { file: file.map(str::to_owned) }).await? {
+            (ReplyBody::Trace(trace), _) => Ok(trace),
+            _ => Err(mismatch("end of a trace")),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use forebay_model::{ByteRange, Content, Fault, Found, ListedPage, NsPath};
+use forebay_model::{ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, Trace};
 
 use crate::Context;
 
@@ -39,6 +39,13 @@ pub trait Service: Send + Sync + 'static {
 
     /// What the node is doing, as a JSON document.
     async fn status(&self, context: &Context) -> Result<String, Fault>;
+
+    /// Begins to record what is read in `file`, an absolute path of the node's machine where nothing is yet, until it takes
+    /// `limit` bytes.
+    async fn start_trace(&self, context: &Context, file: &str, limit: ByteSize) -> Result<Trace, Fault>;
+
+    /// Ends the trace, which must be written to `file` if that is given.
+    async fn stop_trace(&self, context: &Context, file: Option<&str>) -> Result<Trace, Fault>;
 }
 
 /// The outcome of [`Service::read_now`].

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_model::{
     Body, ByteRange, Content, ContentId, Fault, FaultKind, ListedPage, NsPath, Principal, Reply, ReplyBody, Request,
-    Version, block_sum,
+    Trace, TraceState, Version, block_sum,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,16 +57,21 @@ fn requests() -> Vec<Request> {
         Body::List { path: path(), after: "x".to_owned(), limit: 1000 },
         Body::Read { content, range: ByteRange::new(5, 1 << 20) },
         Body::Status,
+        Body::TraceStart { file: "/tmp/t".to_owned(), limit: 1 << 20 },
+        Body::TraceStop { file: Some("/tmp/t".to_owned()) },
     ];
     bodies.map(|body| Request { principal: Principal::Forebay, deadline_ms: 30_000, body }).into()
 }
 
 fn replies() -> Vec<Reply> {
+    let state = TraceState::Failed("no space".to_owned());
+    let trace = Trace { file: "/tmp/t".to_owned(), reads: 3, dropped: 1, bytes: 400, state };
     let listed = ListedPage { entries: Vec::new(), more: true, hidden: 3, fresh_for: Duration::from_secs(9) };
     let bodies = [
         Ok(ReplyBody::Listed(listed)),
         Ok(ReplyBody::Bytes { content: ContentId::from_u128(7) }),
         Ok(ReplyBody::Status("{}".to_owned())),
+        Ok(ReplyBody::Trace(trace)),
         Err(Fault::new(FaultKind::NotFound, "no such path")),
     ];
     bodies.map(|result| Reply { result }).into()

@@ -12,6 +12,7 @@ mod show;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trace;
 
 pub(crate) use bench::bench;
 pub(crate) use cat::cat;
@@ -19,6 +20,7 @@ pub(crate) use copy::cp;
 pub(crate) use list::ls;
 pub(crate) use show::stat;
 pub(crate) use status::status;
+pub(crate) use trace::trace;
 
 use crate::failure::Failure;
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_client::Client;
 use forebay_model::{
-    ByteRange, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry, ListedPage,
-    NsPath, OriginId, TimestampNs, Version,
+    ByteRange, ByteSize, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry,
+    ListedPage, NsPath, OriginId, TimestampNs, Trace, TraceState, Version,
 };
 use forebay_route::{Context, Handout, ReadNow, Service};
 
@@ -119,5 +119,18 @@ impl Service for Tree {
     async fn status(&self, _: &Context) -> Result<String, Fault> {
         Ok(r#"{"version":"1","cache":[{"directory":"/c","capacity_bytes":1000000}],"node":{"uptime_seconds":61}}"#
             .to_owned())
+    }
+
+    async fn start_trace(&self, _: &Context, file: &str, _: ByteSize) -> Result<Trace, Fault> {
+        Ok(Trace { file: file.to_owned(), reads: 0, dropped: 0, bytes: 60, state: TraceState::Running })
+    }
+
+    async fn stop_trace(&self, _: &Context, file: Option<&str>) -> Result<Trace, Fault> {
+        let state = match file {
+            Some("/failed") => TraceState::Failed("no space".to_owned()),
+            Some("/full") => TraceState::Full,
+            _ => TraceState::Stopped,
+        };
+        Ok(Trace { file: file.unwrap_or("/t").to_owned(), reads: 7, dropped: 1, bytes: 1_000, state })
     }
 }

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_client::{Handout, ReadNow};
 use forebay_model::{
-    ByteRange, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry, ListedPage,
-    NsPath, OriginId, TimestampNs, Version,
+    ByteRange, ByteSize, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry,
+    ListedPage, NsPath, OriginId, TimestampNs, Trace, Version,
 };
 use forebay_route::{Context, Service};
 use parking_lot::Mutex;
@@ -227,5 +227,13 @@ impl Service for Fake {
 
     async fn status(&self, _: &Context) -> Result<String, Fault> {
         Ok("{}".to_owned())
+    }
+
+    async fn start_trace(&self, _: &Context, _: &str, _: ByteSize) -> Result<Trace, Fault> {
+        unreachable!("a mount records nothing")
+    }
+
+    async fn stop_trace(&self, _: &Context, _: Option<&str>) -> Result<Trace, Fault> {
+        unreachable!("a mount records nothing")
     }
 }

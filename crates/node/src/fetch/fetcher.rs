@@ -514,7 +514,7 @@ fn is_passing(fault: &Fault) -> bool {
 }
 
 /// A group for each source: its quota, its pins and its end go by it.
-fn group_of(source: &Source) -> Group {
+pub(crate) fn group_of(source: &Source) -> Group {
     let object = forebay_model::ObjectId::derive(&source.facts.origin, source.facts.path.as_str());
     Group(object.as_u128() as u64)
 }

@@ -15,4 +15,4 @@ mod runs;
 mod table;
 
 pub use fetcher::FetchSettings;
-pub(crate) use fetcher::Fetcher;
+pub(crate) use fetcher::{Fetcher, group_of};

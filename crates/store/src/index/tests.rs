@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::small::{Shard, SmallMap};
 use super::{Index, SmallPlace, hash};
 use crate::directory::Directory;
-use crate::options::{BootId, Reserve};
+use crate::options::{BootId, DirectoryOptions, Reserve};
 use crate::pack::Pack;
 
 /// What a small object may take in the index, all in (DESIGN.md).
@@ -28,8 +28,8 @@ fn place(pack: u32, number: u64) -> SmallPlace {
 }
 
 fn directory(scratch: &tempfile::TempDir) -> Directory {
-    let capacity = Capacity::Bytes(ByteSize(1 << 20));
-    Directory::open(0, scratch.path(), capacity, Reserve::Bytes(ByteSize(0)), 1, BootId([1; 16])).unwrap()
+    let of = DirectoryOptions::new(scratch.path().to_owned(), Capacity::Bytes(ByteSize(1 << 20)));
+    Directory::open(0, &of, Reserve::Bytes(ByteSize(0)), 1, BootId([1; 16])).unwrap()
 }
 
 fn pack(index: &Index, directory: &Directory) -> Arc<Pack> {

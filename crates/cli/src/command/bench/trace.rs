@@ -1,6 +1,8 @@
-//! A recorded trace: JSON, one object a line. The first line names the format, each other one is a read.
+//! A recorded trace (`docs/trace.md`): JSON, one object a line. The first line names the format, the last one ends it, each
+//! other one is a read.
 //!
-//! Always true: at most [`MAX_READS`] reads of [`MAX_LINE`] bytes a line; a line that is wrong is named with its number.
+//! Always true: at most [`MAX_READS`] reads of [`MAX_LINE`] bytes a line; a line that is wrong is named with its number. A
+//! trace that was cut, as by a process that was killed, is read to where it ends.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -42,26 +44,64 @@ struct Line {
     group: String,
 }
 
-/// The reads of a trace file.
-pub(super) fn read(path: &Path) -> Result<Vec<Access>, Failure> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Last {
+    dropped: u64,
+}
+
+/// What a trace file holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Recorded {
+    /// The reads, in order.
+    pub(super) accesses: Vec<Access>,
+    pub(super) end: End,
+}
+
+/// How a trace ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// As it should: reads that were not recorded.
+    Whole(u64),
+    /// Its last line is missing.
+    #[default]
+    Cut,
+    /// It goes on after [`MAX_READS`].
+    Longer,
+}
+
+/// Reads a trace file.
+pub(super) fn read(path: &Path) -> Result<Recorded, Failure> {
     let file = File::open(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     let mut file = BufReader::new(file);
-    let (mut accesses, mut number, mut line) = (Vec::new(), 0u64, Vec::new());
+    let (mut recorded, mut number, mut line) = (Recorded::default(), 0u64, Vec::new());
     loop {
         line.clear();
         number += 1;
         let wrong = |expected: &str| Failure::failed(format!("{}:{number}: expected {expected}", path.display()));
         let cannot = |error| Failure::failed(format!("{}:{number}: {error}", path.display()));
-        let read = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(cannot)?;
+        let len = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(cannot)?;
+        // Half a line, with which a process that was killed has left the file.
+        let is_half = !line.ends_with(b"\n") && (len as u64) < MAX_LINE;
         if number == 1 {
             let head = serde_json::from_slice::<Head>(&line).ok();
             head.filter(|head| head.forebay_trace == 1).ok_or_else(|| wrong(HEAD))?;
-        } else if read == 0 {
-            return Ok(accesses);
-        } else if accesses.len() == MAX_READS {
-            return Err(wrong(&format!("no more than {MAX_READS} reads: cut the trace")));
+        } else if len == 0 {
+            return Ok(recorded);
+        } else if let End::Whole(_) = recorded.end {
+            return Err(wrong(r#"nothing after {"dropped":N}"#));
+        } else if let Some(access) = access(&line) {
+            if recorded.accesses.len() == MAX_READS {
+                recorded.end = End::Longer;
+                return Ok(recorded);
+            }
+            recorded.accesses.push(access);
+        } else if let Ok(last) = serde_json::from_slice::<Last>(&line) {
+            recorded.end = End::Whole(last.dropped);
+        } else if is_half {
+            return Ok(recorded);
         } else {
-            accesses.push(access(&line).ok_or_else(|| wrong(LINE))?);
+            return Err(wrong(LINE));
         }
     }
 }
@@ -88,7 +128,7 @@ mod tests {
     const GOOD: &str =
         r#"{"t":5,"id":"0000000000000000000000000000002a","size":9,"offset":3,"len":6,"group":"00000000000000ff"}"#;
 
-    fn read_text(text: &str) -> Result<Vec<Access>, String> {
+    fn read_text(text: &str) -> Result<Recorded, String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.jsonl");
         std::fs::write(&path, text).unwrap();
@@ -98,7 +138,23 @@ mod tests {
     #[test]
     fn a_line_is_a_read() {
         let expected = Access { id: ContentId::from_u128(42), size: 9, group: 255, offset: 3, len: 6 };
-        assert_eq!(read_text(&format!("{FIRST}\n{GOOD}\n{GOOD}")).unwrap(), [expected, expected]);
+        let accesses = vec![expected, expected];
+        for (last, end) in [("{\"dropped\":0}\n", End::Whole(0)), ("{\"dropped\":7}", End::Whole(7)), ("", End::Cut)] {
+            let read = read_text(&format!("{FIRST}\n{GOOD}\n{GOOD}\n{last}")).unwrap();
+            assert_eq!(read, Recorded { accesses: accesses.clone(), end });
+        }
+    }
+
+    #[test]
+    fn a_trace_that_was_cut_anywhere_is_read_to_there() {
+        let text = format!("{FIRST}\n{GOOD}\n{GOOD}\n{{\"dropped\":0}}\n");
+        for cut in FIRST.len()..text.len() {
+            let read = read_text(&text[..cut]).unwrap();
+            let whole = text[..cut].matches('}').count() - 1;
+            let end = if whole == 3 { End::Whole(0) } else { End::Cut };
+            assert_eq!((read.accesses.len(), read.end), (whole.min(2), end), "{cut}");
+        }
+        assert!(read_text(&FIRST[..20]).is_err());
     }
 
     #[test]
@@ -112,10 +168,13 @@ mod tests {
             (format!("{FIRST}\n{}\n", GOOD.replace("2a", "2g")), 2),
             (format!("{FIRST}\n{}\n", GOOD.replace("ff", "f")), 2),
             (format!("{FIRST}\n\n"), 2),
+            (format!("{FIRST}\n{{\"dropped\":-1}}\n"), 2),
             (long, 3),
         ] {
             let error = read_text(&text).unwrap_err();
             assert!(error.contains(&format!("t.jsonl:{line}: expected {{")), "{error}");
         }
+        let after = read_text(&format!("{FIRST}\n{{\"dropped\":0}}\n{GOOD}\n")).unwrap_err();
+        assert!(after.contains("t.jsonl:3: expected nothing after"), "{after}");
     }
 }
