@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 9] = [
+const SURFACE: [(&str, &[&str]); 13] = [
     (
         "up",
         &[
@@ -52,6 +52,10 @@ const SURFACE: [(&str, &[&str]); 9] = [
     ),
     ("bench", &[]),
     ("bench eviction", &["--trace"]),
+    ("store", &[]),
+    ("store check", &[]),
+    ("store ls", &[]),
+    ("store stat", &[]),
 ];
 
 /// Flags of every command.

@@ -70,7 +70,7 @@ impl Writer {
         let file = file.map_err(|error| self.failed(&error))?;
         let slot = self.shared.index.new_slot();
         let file = FileSlot::holding(file, &self.shared.files);
-        let pack = Pack::new(&self.directory, slot, self.next_pack, group, file);
+        let pack = Pack::new(&*self.directory, slot, self.next_pack, group, file);
         self.policy.insert(Arc::clone(&pack.unit), self.directory.full.load(Ordering::Relaxed));
         let file = pack.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
         self.record(&Record::Pack { pack: pack.number, group });
