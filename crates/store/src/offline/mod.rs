@@ -147,6 +147,11 @@ impl Offline {
         self.in_use_by.as_deref()
     }
 
+    /// Packs and files of large contents that the log knows.
+    pub fn files(&self) -> u64 {
+        (self.packs.len() + self.larges.len()) as u64
+    }
+
     /// Bytes that [`Level::Data`] reads.
     pub fn bytes_to_read(&self) -> u64 {
         self.packs.iter().map(|shelved| shelved.live).chain(self.larges.iter().map(|large| bytes_of(large))).sum()
@@ -220,9 +225,8 @@ fn bytes_of(large: &Large) -> u64 {
 
 fn content_of(large: &Large) -> Content {
     let extents = large.extents.read();
-    let is_verified = |extent: &Extent| {
-        extent.verified.load(Ordering::Relaxed) == extent.resident.load(Ordering::Relaxed)
-    };
+    let is_verified =
+        |extent: &Extent| extent.verified.load(Ordering::Relaxed) == extent.resident.load(Ordering::Relaxed);
     Content {
         id: large.id,
         kind: Kind::Large,

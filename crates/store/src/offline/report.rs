@@ -161,7 +161,7 @@ pub enum Lost {
 pub enum Event<'a> {
     /// A pack was looked at.
     Pack(&'a PackReport),
-    /// A large content is looked at next.
+    /// A large content was looked at.
     Large(&'a Content),
     /// Something is wrong.
     Finding(&'a Finding),

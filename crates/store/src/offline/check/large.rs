@@ -24,25 +24,29 @@ impl Check<'_> {
         let content = content_of(large);
         self.summary.contents += 1;
         self.summary.bytes_resident += content.bytes_resident;
-        (self.each)(Event::Large(&content))?;
-        let (file, len) = match self.open(&content.file) {
-            Ok(opened) => opened,
+        let lost = match self.open(&content.file) {
+            Ok((file, len)) => self.extents(&LargeFile { large, name: content.file.clone(), file, len })?,
             Err(flaw) => {
-                self.loses(content.bytes_resident);
-                let (file, bytes, fate, lost) = (content.file, content.bytes_resident, Fate::Dropped, Lost::Content);
-                return self.found(&Finding { file, offset: 0, bytes, content: Some(large.id), flaw, fate, lost });
+                let (file, bytes) = (content.file.clone(), content.bytes_resident);
+                let (content, fate, lost) = (Some(large.id), Fate::Dropped, Lost::Content);
+                self.found(&Finding { file, offset: 0, bytes, content, flaw, fate, lost })?;
+                bytes
             }
         };
-        let file = LargeFile { large, name: content.file, file, len };
-        let mut lost = 0;
-        let mut buffer = vec![0; if self.level == Level::Data { PAGE as usize } else { 0 }];
-        for (index, extent) in large.extents.read().iter() {
-            lost += self.extent(&file, ExtentIndex(*index), extent, &mut buffer)?;
-        }
         if lost > 0 {
             self.loses(lost);
         }
-        Flow::Continue(())
+        (self.each)(Event::Large(&content))
+    }
+
+    /// Bytes of a content that would be dropped.
+    fn extents(&mut self, file: &LargeFile<'_>) -> ControlFlow<(), u64> {
+        let mut lost = 0;
+        let mut buffer = vec![0; if self.level == Level::Data { PAGE as usize } else { 0 }];
+        for (index, extent) in file.large.extents.read().iter() {
+            lost += self.extent(file, ExtentIndex(*index), extent, &mut buffer)?;
+        }
+        ControlFlow::Continue(lost)
     }
 
     /// Bytes of an extent that would be dropped.
