@@ -257,6 +257,6 @@ mod tests {
 
     #[test]
     fn zeros_are_no_record() {
-        assert_eq!(Record::decode(&[0; 64], 0), Decoded::Bad);
+        assert_eq!(Record::decode(&[0; 64], 0), Decoded::Bad(Flaw::Checksum));
     }
 }

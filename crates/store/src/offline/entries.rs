@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use forebay_model::ContentId;

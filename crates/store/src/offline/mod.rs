@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
