@@ -75,8 +75,10 @@ impl Check<'_> {
             let bytes = &mut buffer[..(end - start) as usize];
             match self.of.root.read_at(&file.file, bytes, start, Caching::Drop) {
                 Ok(true) => {
+                    let wrong = damaged(extent, page, bytes);
+                    self.compared(end - start)?;
                     let fate = fate(extent.is_verified(page));
-                    for (offset, bytes) in damaged(extent, page, bytes) {
+                    for (offset, bytes) in wrong {
                         is_dropped |= fate == Fate::Dropped;
                         let what = (Flaw::Data, fate, Lost::Extent(index.0));
                         self.found(&file.finding(start + offset, bytes, what))?;
@@ -95,7 +97,6 @@ impl Check<'_> {
                     self.found(&file.finding(start, end - start, what))?;
                 }
             }
-            self.compared(end - start)?;
         }
         ControlFlow::Continue(if is_dropped { large.bytes_of(index, resident) } else { pages_lost })
     }

@@ -56,7 +56,7 @@ impl Check<'_> {
     fn entry(&mut self, pack: &Pack, file: &str, window: &mut Window, entry: &Entry) -> ControlFlow<(), bool> {
         let place = entry.place.in_pack(pack);
         let (len, start) = (u64::from(place.len()), u64::from(place.offset));
-        let (header, end) = (header_len(len) as u64, start + entry_len(len));
+        let end = start + entry_len(len);
         let flaws: Vec<(u64, u64, Flaw)> = if end > window.file_len {
             let cut = window.file_len.max(start);
             vec![(cut, end - cut, Flaw::Short)]
@@ -64,15 +64,16 @@ impl Check<'_> {
             Vec::new()
         } else {
             match window.read(&self.of.root, start, end - start) {
-                Ok(Some(bytes)) => flaws(bytes, entry.id, pack.group, (start, len)),
+                Ok(Some(bytes)) => {
+                    let flaws = flaws(bytes, entry.id, pack.group, (start, len));
+                    self.compared(end - start)?;
+                    flaws
+                }
                 // It was cut since.
                 Ok(None) => vec![(start, end - start, Flaw::Short)],
                 Err(error) => vec![(start, end - start, Flaw::Unreadable(error.to_string()))],
             }
         };
-        if self.level == Level::Data {
-            self.compared(header + len)?;
-        }
         let mut is_dropped = false;
         for (offset, bytes, flaw) in flaws {
             let is_compared = matches!(flaw, Flaw::EntryHeader | Flaw::Data);
