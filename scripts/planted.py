@@ -35,7 +35,7 @@ DEFECTS = [
     ("forebay-store", "fuzz::record_extent_gone", f"{STORE}/record.rs", "8 => Self::ExtentGone { id: fields.id()?, extent: fields.u32()?, generation: fields.u64()? }", "8 => Self::ExtentGone { id: fields.id()?, extent: fields.u32()?, generation: fields.u64().unwrap_or(0) }"),
     ("forebay-store", "fuzz::record_large_gone", f"{STORE}/record.rs", "9 => Self::LargeGone { id: fields.id()? }", "9 => Self::SmallGone { id: fields.id()? }"),
     ("forebay-store", "fuzz::record_closed", f"{STORE}/record.rs", "10 => Self::Closed,", "10 => return Some(Self::Closed),"),
-    ("forebay-store", "fuzz::index_log", f"{STORE}/log.rs", "Decoded::Bad => return Ok(Some(at + used as u64))", "Decoded::Bad => return Ok(Some(size))"),
+    ("forebay-store", "fuzz::index_log", f"{STORE}/log.rs", "Decoded::Bad(flaw) => return Ok(Some(End { at: at + used as u64, flaw: Some(flaw) }))", "Decoded::Bad(flaw) => return Ok(Some(End { at: size, flaw: Some(flaw) }))"),
     ("forebay-store", "fuzz::pack_entry", f"{STORE}/pack.rs", " && block_sums(data) == stated_sums(header))", ")"),
     ("forebay-store", "fuzz::pack_entry", f"{STORE}/pack.rs", "(is_header(header, id, group, len as u32) && ", "("),
     ("forebay-store", "fuzz::pack_name", f"{STORE}/pack.rs", '(name(number) == format!("{PACKS}/{file_name}")).then_some(number)', "Some(number)"),
@@ -46,7 +46,7 @@ DEFECTS = [
     ("forebay-wire", "fuzz::request", f"{MODEL}/path.rs", "    fn try_from(text: String) -> Result<Self, Self::Error> {\n        text.parse()", "    fn try_from(text: String) -> Result<Self, Self::Error> {\n        let _: fn(&str) -> Result<Self, PathParseError> = str::parse;\n        Ok(Self(text.into()))"),
     ("forebay-wire", "fuzz::reply", f"{WIRE}/frame.rs", "Ok(postcard::from_bytes(body)?)", "Ok(postcard::from_bytes(body.split_last().map_or(body, |(_, body)| body))?)"),
     ("forebay-store", "crash::a_crash_at_any_moment_leaves_a_store_that_serves_what_is_whole", f"{STORE}/log.rs", "        device::sync_data(&file)?;\n", ""),
-    ("forebay-store", "crash::a_crash_at_any_moment_leaves_a_store_that_serves_what_is_whole", f"{STORE}/recover.rs", "cut == 0 && replay.boot == Some(boot)", "cut == 0"),
+    ("forebay-store", "crash::a_crash_at_any_moment_leaves_a_store_that_serves_what_is_whole", f"{STORE}/replay.rs", "!cut && self.boot == Some(boot)", "!cut"),
 ]
 
 

@@ -12,7 +12,7 @@ from support import readers
 from support.data import body
 from support.process import forebay_binary, free_port, run, wait_until
 
-COMMANDS = ["up", "ls", "stat", "cat", "cp", "status", "doctor", "trace"]
+COMMANDS = ["up", "ls", "stat", "cat", "cp", "status", "doctor", "trace", "store"]
 
 
 @pytest.fixture

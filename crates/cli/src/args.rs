@@ -104,6 +104,35 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Record what the running process is asked to read
     Trace(TraceArgs),
+    /// Look at a cache directory without a running process, and change nothing
+    Store(StoreArgs),
+}
+
+/// Arguments of `store`.
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct StoreArgs {
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+}
+
+/// What is to be known of a cache directory.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Read all of it and say what is damaged, and what the next start will drop
+    Check(StoreDirectory),
+    /// List what lies there: one content a line
+    Ls(StoreDirectory),
+    /// Show how much lies there, by kind and by group
+    Stat(StoreDirectory),
+}
+
+/// The cache directory of a command of `store`.
+#[derive(Debug, Args)]
+pub(crate) struct StoreDirectory {
+    /// A directory that was given to `up --cache`
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
 }
 
 /// Arguments of `bench`.

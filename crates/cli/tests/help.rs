@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 12] = [
+const SURFACE: [(&str, &[&str]); 16] = [
     (
         "up",
         &[
@@ -55,6 +55,10 @@ const SURFACE: [(&str, &[&str]); 12] = [
     ("trace", &[]),
     ("trace start", &["--limit"]),
     ("trace stop", &[]),
+    ("store", &[]),
+    ("store check", &[]),
+    ("store ls", &[]),
+    ("store stat", &[]),
 ];
 
 /// Flags of every command.

@@ -71,6 +71,16 @@ fn no_process_to_ask() {
 }
 
 #[test]
+fn no_store_to_look_at() {
+    for command in ["check", "ls", "stat"] {
+        check(&["store", command, "./absent"], &[], 1, &["./absent", "does not exist", "expected", "index.log"]);
+        check(&["store", command, "."], &[], 1, &["holds no `index.log`", "packs"]);
+        check(&["store", command], &[], 2, &["DIR"]);
+    }
+    check(&["store", "chekc", "."], &[], 2, &["chekc", "check"]);
+}
+
+#[test]
 fn failures_are_json_for_programs() {
     let directory = tempfile::tempdir().unwrap();
     let output = forebay(directory.path(), &["status", "--json", "--node", "./absent.sock"], &[]);

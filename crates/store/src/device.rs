@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -25,6 +27,8 @@ const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 /// Slices given to one write call: the kernel's UIO_MAXIOV.
 const MAX_SLICES: usize = 1024;
+/// Some thousand times what it takes to ask whether a lock is held.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A directory of the store.
 #[derive(Debug)]
@@ -45,6 +49,11 @@ impl Root {
     /// Opens `path`, and makes it if it does not exist.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Self::look(path)
+    }
+
+    /// Opens `path`, which exists, to look at what lies there.
+    pub(crate) fn look(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
         Ok(Self { fd, path: path.to_owned(), dontcache: AtomicBool::new(true) })
@@ -76,8 +85,8 @@ impl Root {
         self.openat(name, OFlags::RDWR)
     }
 
-    /// Opens a file for reading only, as an open file description of its own: one to hand out.
-    pub(crate) fn open_to_hand_out(&self, name: &str) -> io::Result<OwnedFd> {
+    /// Opens a file for reading only, as an open file description of its own: one to hand out, or to look at.
+    pub(crate) fn open_to_read(&self, name: &str) -> io::Result<OwnedFd> {
         self.openat(name, OFlags::RDONLY)
     }
 
@@ -142,8 +151,7 @@ impl Root {
 
     /// Calls `each` with the entries of a folder of it, not in any order, until that breaks off.
     pub(crate) fn list(&self, folder: &str, mut each: impl FnMut(&str) -> ControlFlow<()>) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(&self.fd, folder, flags, Mode::empty())?;
+        let fd = self.openat(folder, OFlags::RDONLY | OFlags::DIRECTORY)?;
         for entry in Dir::read_from(fd)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
@@ -166,6 +174,18 @@ impl Root {
         const TMPFS: i64 = 0x0102_1994;
         const RAMFS: i64 = 0x8584_58f6;
         rustix::fs::fstatfs(&self.fd).is_ok_and(|fs| [TMPFS, RAMFS].contains(&(fs.f_type as i64)))
+    }
+
+    /// Length of a plain file, if there is one of that name.
+    pub(crate) fn file_len(&self, name: &str) -> Option<u64> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some(stat.st_size as u64)
+    }
+
+    /// Whether it has a folder of that name.
+    pub(crate) fn has_folder(&self, name: &str) -> bool {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
     /// Room on its file system.
@@ -220,9 +240,27 @@ pub(crate) fn read_cached(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> boo
     true
 }
 
-/// Takes the directory's lock without waiting. False: another process, or another store of this one, holds it.
+/// Takes the directory's lock without waiting for a store that has it. False: another process, or another store of this
+/// one, holds it. Whoever asks [`is_locked`] has it for a moment: hence a second try.
 pub(crate) fn lock(file: &OwnedFd) -> io::Result<bool> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+    if try_lock(file, FlockOperation::NonBlockingLockExclusive)? {
+        return Ok(true);
+    }
+    thread::sleep(LOCK_PAUSE);
+    try_lock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Whether a store holds the directory's lock.
+pub(crate) fn is_locked(file: &OwnedFd) -> io::Result<bool> {
+    let is_free = try_lock(file, FlockOperation::NonBlockingLockShared)?;
+    if is_free {
+        unlock(file);
+    }
+    Ok(!is_free)
+}
+
+fn try_lock(file: &OwnedFd, how: FlockOperation) -> io::Result<bool> {
+    match rustix::fs::flock(file, how) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno.into()),

@@ -26,7 +26,7 @@ use crate::past_cache::PastCache;
 use crate::queue::Queue;
 
 /// The file whose lock keeps two stores apart.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 /// Reads that may fail with an error of the device before the whole directory is taken out. One bad sector is no reason.
 const MAX_READ_ERRORS: u32 = 8;
 /// In this time the count of failed reads halves.
@@ -71,6 +71,15 @@ pub(crate) struct Directory {
     lock: OwnedFd,
 }
 
+/// What packs and extents are made for: a directory, or the picture of one that is not open.
+pub(crate) trait Holder {
+    /// Its number in the index.
+    fn number(&self) -> usize;
+
+    /// What eviction is to know of a pack or extent of `group` that is begun now.
+    fn new_unit(&self, owner: Owner, group: u64) -> Arc<Unit>;
+}
+
 /// Reads that failed lately.
 #[derive(Debug)]
 struct ReadErrors {
@@ -92,11 +101,7 @@ impl Directory {
         let root = Root::open(path).map_err(fail)?;
         let lock = root.open_or_create(LOCK).map_err(fail)?;
         if !device::lock(&lock).map_err(fail)? {
-            let mut pid = [0; 16];
-            let read = rustix::io::pread(&lock, &mut pid[..], 0).unwrap_or(0);
-            let pid = String::from_utf8_lossy(&pid[..read]).trim().to_owned();
-            let pid = if pid.is_empty() { "unknown".to_owned() } else { pid };
-            return Err(StoreError::InUse { directory: path.to_owned(), pid });
+            return Err(StoreError::InUse { directory: path.to_owned(), pid: locked_by(&lock) });
         }
         device::truncate(&lock, 0).map_err(fail)?;
         let pid = format!("{}\n", std::process::id());
@@ -235,11 +240,6 @@ impl Directory {
         self.offered.load(Ordering::Relaxed)
     }
 
-    /// What eviction is to know of a pack or extent of `group` that is begun now.
-    pub(crate) fn new_unit(&self, owner: Owner, group: u64) -> Arc<Unit> {
-        Unit::new(owner, self.clock(), self.groups.get(group))
-    }
-
     /// So many bytes more of `unit` are here.
     pub(crate) fn add_used(&self, unit: &Unit, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
@@ -268,6 +268,16 @@ impl Directory {
     }
 }
 
+impl Holder for Directory {
+    fn number(&self) -> usize {
+        self.index
+    }
+
+    fn new_unit(&self, owner: Owner, group: u64) -> Arc<Unit> {
+        Unit::new(owner, self.clock(), self.groups.get(group))
+    }
+}
+
 impl ReadErrors {
     /// Counts one more; how many there were lately.
     fn add(&mut self, now: Instant) -> u32 {
@@ -279,6 +289,14 @@ impl ReadErrors {
         self.count += 1;
         self.count
     }
+}
+
+/// The process that holds the lock, as it wrote itself into it; `unknown` if it did not get to it.
+pub(crate) fn locked_by(lock: &OwnedFd) -> String {
+    let mut pid = [0; 16];
+    let read = rustix::io::pread(lock, &mut pid[..], 0).unwrap_or(0);
+    let pid = String::from_utf8_lossy(&pid[..read]).trim().to_owned();
+    if pid.is_empty() { "unknown".to_owned() } else { pid }
 }
 
 /// The directory for a new content of `bytes`: of the fastest class that has room, else of the slowest. None if all are down.

@@ -34,6 +34,14 @@ pub enum StoreError {
         /// Version of its format.
         version: u32,
     },
+    /// Nothing of a store lies there. Name the directory that was given to a store.
+    #[error("{} is no cache directory: {found}; expected a directory with `index.log`, `packs` and `large` in it", directory.display())]
+    NotAStore {
+        /// The directory.
+        directory: PathBuf,
+        /// What is there instead.
+        found: &'static str,
+    },
     /// The options hold no directory, or one twice, or no figure that makes sense. Correct them.
     #[error("the store's options are wrong: {0}")]
     Options(String),

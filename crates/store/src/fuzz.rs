@@ -15,7 +15,7 @@ use forebay_model::{ContentId, block_sum, block_sums};
 use crate::device::Root;
 use crate::log::{HEADER, LOG, Log, Opened, VERSION, header, parse_header};
 use crate::options::BootId;
-use crate::record::{Decoded, FRAME, MAX_RECORD, Record, checksum};
+use crate::record::{Decoded, FRAME, Flaw, MAX_RECORD, Record, checksum};
 use crate::{large, pack};
 
 const ID: ContentId = ContentId::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
@@ -114,7 +114,7 @@ fn record_frame() {
                 assert_eq!(encoded(&record)[8..13], bytes[8..13], "its length and kind");
             }
             Decoded::Short => assert!(stated.is_none_or(|len| len > bytes.len() && len <= MAX_RECORD), "{stated:?}"),
-            Decoded::Bad => assert!(stated.is_some()),
+            Decoded::Bad(_) => assert!(stated.is_some()),
         }
     });
 }
@@ -143,7 +143,11 @@ fn payload(
                 assert_eq!(again[8..told], bytes[8..told], "{record:?}");
                 assert_eq!(Record::decode(&again, SALT), Decoded::Record(record, again.len()));
             }
-            other => assert!(other == Decoded::Bad && (!fits(payload.len()) || bytes.len() > MAX_RECORD), "{other:?}"),
+            Decoded::Bad(flaw) => {
+                let expected = if bytes.len() > MAX_RECORD { Flaw::Length } else { Flaw::Kind };
+                assert!(flaw == expected && (!fits(payload.len()) || flaw == Flaw::Length), "{flaw:?}");
+            }
+            Decoded::Short => panic!("it is whole"),
         }
     }
 }

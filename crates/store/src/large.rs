@@ -18,7 +18,7 @@ use forebay_model::{
 use parking_lot::RwLock;
 
 use crate::device::Root;
-use crate::directory::Directory;
+use crate::directory::Holder;
 use crate::eviction::{Owner, Unit};
 use crate::files::{Barred, FileSlot, OpenFiles};
 
@@ -192,9 +192,9 @@ impl Large {
 }
 
 impl Extent {
-    /// An extent of `large` on `directory`, with nothing resident.
-    pub(crate) fn new(directory: &Directory, large: &Arc<Large>, extent: ExtentIndex) -> Self {
-        let unit = directory.new_unit(Owner::Extent(Arc::downgrade(large), extent), large.group);
+    /// An extent of `large` on `holder`, with nothing resident.
+    pub(crate) fn new(holder: &dyn Holder, large: &Arc<Large>, extent: ExtentIndex) -> Self {
+        let unit = holder.new_unit(Owner::Extent(Arc::downgrade(large), extent), large.group);
         let blocks = block_count(large.size.saturating_sub(extent.start()).min(EXTENT));
         Self {
             unit,

@@ -76,7 +76,7 @@ pub(crate) fn can_punch(root: &Root) -> bool {
 fn probe(root: &Root) -> io::Result<bool> {
     let own = root.create(PROBE)?;
     device::write_all_at(&own, [&[1; PROBE_LEN][..]], 0)?;
-    let other = root.open_to_hand_out(PROBE)?;
+    let other = root.open_to_read(PROBE)?;
     if WriteLease::take(&own).is_some() {
         return Ok(false);
     }

@@ -14,7 +14,7 @@ use forebay_model::block_sum;
 use crate::device::{self, Root};
 use crate::options::BootId;
 use crate::read::Caching;
-use crate::record::{Decoded, FRAME, MAX_RECORD, Record};
+use crate::record::{Decoded, FRAME, Flaw, MAX_RECORD, Record};
 
 /// The log's name in its directory.
 pub(crate) const LOG: &str = "index.log";
@@ -57,6 +57,27 @@ pub(crate) enum Opened {
     Newer(u32),
 }
 
+/// What stands where a log should.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// No file.
+    Nothing,
+    /// No header of this format, or of an older one; the file's length.
+    Useless(u64),
+    /// A newer version of the format.
+    Newer(u32),
+    /// A header that is right; the log's salt, and its length with all that stands in it.
+    Sound(OwnedFd, u64, u64),
+}
+
+/// Where a log's records end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) at: u64,
+    /// What is wrong with that which stands there. None: the start of a record, or nothing.
+    pub(crate) flaw: Option<Flaw>,
+}
+
 impl Found {
     /// Gives the records to `each` in order, as long as it says so. The log, and how many bytes at its end are no
     /// records: they are cut off when [`Log::begin_boot`] has said so. None: `each` broke it off.
@@ -67,7 +88,7 @@ impl Found {
     ) -> io::Result<Option<(Log, u64)>> {
         let Self { mut log, size, lost } = self;
         let Some(file) = log.file.as_ref().filter(|_| size > log.len) else { return Ok(Some((log, lost))) };
-        let Some(len) = replay(root, file, log.salt, size, each)? else { return Ok(None) };
+        let Some(End { at: len, .. }) = replay(root, file, log.salt, size, each)? else { return Ok(None) };
         log.len = len;
         Ok(Some((log, lost + size - len)))
     }
@@ -77,21 +98,14 @@ impl Log {
     /// Opens the log of `root`, or makes one.
     pub(crate) fn open(root: &Root) -> io::Result<Opened> {
         let new = |lost| Self::empty(root).map(|log| Opened::Found(Found { size: log.len, log, lost }));
-        let file = match root.open_own(LOG) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return new(0),
-            Err(error) => return Err(error),
-        };
-        let size = rustix::fs::fstat(&file)?.st_size as u64;
-        let mut header = [0; HEADER];
-        let whole = root.read_at(&file, &mut header, 0, Caching::Keep)?;
-        match parse_header(&header) {
-            Some((VERSION, salt)) if whole => {
+        match look(root, root.open_own(LOG))? {
+            Looked::Sound(file, salt, size) => {
                 let log = Self { file: Some(file), salt, len: HEADER as u64 };
                 Ok(Opened::Found(Found { log, size, lost: 0 }))
             }
-            Some((version, _)) if whole && version > VERSION => Ok(Opened::Newer(version)),
-            _ => new(size),
+            Looked::Newer(version) => Ok(Opened::Newer(version)),
+            Looked::Nothing => new(0),
+            Looked::Useless(size) => new(size),
         }
     }
 
@@ -215,14 +229,31 @@ pub(crate) fn parse_header(header: &[u8; HEADER]) -> Option<(u32, u64)> {
     sound.then_some((field(8)? as u32, field(16)?))
 }
 
-/// Gives the records after the header to `each`; the offset at which they end. None: `each` broke it off.
-fn replay(
+/// What a file that was to be opened as a log holds. Changes nothing.
+pub(crate) fn look(root: &Root, opened: io::Result<OwnedFd>) -> io::Result<Looked> {
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Looked::Nothing),
+        Err(error) => return Err(error),
+    };
+    let size = rustix::fs::fstat(&file)?.st_size as u64;
+    let mut header = [0; HEADER];
+    let whole = root.read_at(&file, &mut header, 0, Caching::Keep)?;
+    Ok(match parse_header(&header) {
+        Some((VERSION, salt)) if whole => Looked::Sound(file, salt, size),
+        Some((version, _)) if whole && version > VERSION => Looked::Newer(version),
+        _ => Looked::Useless(size),
+    })
+}
+
+/// Gives the records after the header to `each`; where they end. Changes nothing. None: `each` broke it off.
+pub(crate) fn replay(
     root: &Root,
     file: &OwnedFd,
     salt: u64,
     size: u64,
     mut each: impl FnMut(Record) -> ControlFlow<()>,
-) -> io::Result<Option<u64>> {
+) -> io::Result<Option<End>> {
     const { assert!(WINDOW > 2 * MAX_RECORD, "a window holds any record") };
     let mut window = Vec::new();
     let mut at = HEADER as u64;
@@ -235,18 +266,18 @@ fn replay(
                 }
                 used += len;
             }
-            Decoded::Bad => return Ok(Some(at + used as u64)),
+            Decoded::Bad(flaw) => return Ok(Some(End { at: at + used as u64, flaw: Some(flaw) })),
             Decoded::Short => {
                 at += used as u64;
                 let left = size.saturating_sub(at);
                 let kept = window.len() - used;
                 if left <= kept as u64 {
-                    return Ok(Some(at));
+                    return Ok(Some(End { at, flaw: None }));
                 }
                 used = 0;
                 window.resize(left.min(WINDOW as u64) as usize, 0);
                 if !root.read_at(file, &mut window, at, Caching::Keep)? {
-                    return Ok(Some(at));
+                    return Ok(Some(End { at, flaw: None }));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What a store is opened with.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -106,6 +107,17 @@ impl StoreOptions {
             admission: Admission::default(),
             boot_id: None,
         }
+    }
+}
+
+impl fmt::Display for BootId {
+    /// As the kernel writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{dash}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::dead::Dead;
 use crate::device::Root;
-use crate::directory::Directory;
+use crate::directory::Holder;
 use crate::eviction::{Owner, Unit};
 use crate::files::{FileSlot, OpenFiles};
 
@@ -89,19 +89,19 @@ pub(crate) struct Pack {
 }
 
 impl Pack {
-    /// A pack of `directory`.
-    pub(crate) fn new(directory: &Directory, slot: u32, number: u32, group: u64, file: Arc<FileSlot>) -> Arc<Self> {
+    /// A pack of `holder`.
+    pub(crate) fn new(holder: &dyn Holder, slot: u32, number: u32, group: u64, file: Arc<FileSlot>) -> Arc<Self> {
         Arc::new_cyclic(|pack| Self {
             slot,
             number,
-            directory: directory.index,
+            directory: holder.number(),
             group,
             objects: 0.into(),
             len: 0.into(),
             dead: Mutex::default(),
             hot_bytes: 0.into(),
             heat: 1.into(),
-            unit: directory.new_unit(Owner::Pack(Weak::clone(pack)), group),
+            unit: holder.new_unit(Owner::Pack(Weak::clone(pack)), group),
             gone: false.into(),
             begun: Instant::now(),
             believed: false.into(),
@@ -221,6 +221,28 @@ fn stated_sums(header: &[u8]) -> Vec<BlockSum> {
     sums.map(|sum| BlockSum(sum.try_into().map_or(0, u64::from_le_bytes))).collect()
 }
 
+/// What is wrong with an entry that does not verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Its header is not that of this object, or is damaged.
+    Header,
+    /// Blocks of its bytes, by number.
+    Blocks(Vec<usize>),
+}
+
+/// What keeps `entry` from being a whole one of `id` with `len` bytes, whose length it has.
+pub(crate) fn flaw(entry: &[u8], id: ContentId, group: u64, len: u64) -> Option<Flaw> {
+    if verify_entry(entry, id, group, len).is_some() {
+        return None;
+    }
+    let (header, data) = entry.split_at_checked(header_len(len))?;
+    if !is_header(header, id, group, len as u32) {
+        return Some(Flaw::Header);
+    }
+    let pairs = block_sums(data).into_iter().zip(stated_sums(header)).enumerate();
+    Some(Flaw::Blocks(pairs.filter(|(_, (is, stated))| is != stated).map(|(block, _)| block).collect()))
+}
+
 /// The object's bytes in `entry`, if it is a whole entry of `id` with `len` bytes and every checksum is right.
 pub(crate) fn verify_entry(entry: &[u8], id: ContentId, group: u64, len: u64) -> Option<&[u8]> {
     debug_assert!(len <= SMALL_MAX, "an entry holds at most a page");
@@ -233,6 +255,8 @@ pub(crate) fn verify_entry(entry: &[u8], id: ContentId, group: u64, len: u64) ->
 
 #[cfg(test)]
 mod tests {
+    use forebay_model::BLOCK;
+
     use super::*;
 
     #[test]
@@ -246,11 +270,14 @@ mod tests {
         assert_eq!(verify_entry(&entry, id, 4, len), Some(&data[..]));
         assert_eq!(read_header(&entry), Some(Header { id, group: 4, len: len as u32 }));
         assert_eq!(read_header(&entry[..header_len(len) - 1]), None, "half of a header");
+        assert_eq!(flaw(&entry, id, 4, len), None);
         assert_eq!(verify_entry(&entry, ContentId::from_u128(78), 4, len), None, "another object's entry");
         assert_eq!(verify_entry(&entry[..entry.len() - 1], id, 4, len), None, "cut");
         for at in (0..header_len(len)).chain([header_len(len), entry.len() - 1, 40_000]) {
             entry[at] ^= 0x10;
             assert_eq!(verify_entry(&entry, id, 4, len), None, "byte {at}");
+            let block = at.checked_sub(header_len(len)).map(|place| place / BLOCK as usize);
+            assert_eq!(flaw(&entry, id, 4, len), Some(block.map_or(Flaw::Header, |block| Flaw::Blocks(vec![block]))));
             assert_eq!(read_header(&entry).is_some(), at >= header_len(len), "byte {at}");
             entry[at] ^= 0x10;
         }

@@ -480,7 +480,7 @@ impl Shared {
         let lease = self.handed_out.lease(&large)?;
         // Opened by name while this process has the file open or not: the name is that of this generation, for it
         // changes only after an extent was taken out, which waits for the gate.
-        let file = directory.root.open_to_hand_out(&large.name()).ok()?;
+        let file = directory.root.open_to_read(&large.name()).ok()?;
         let clock = directory.clock();
         for extent in large.extents.read().values() {
             extent.unit.touch(clock);

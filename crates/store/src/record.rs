@@ -47,7 +47,18 @@ pub(crate) enum Decoded {
     /// The start of what may be a record.
     Short,
     /// No record.
-    Bad,
+    Bad(Flaw),
+}
+
+/// Why what stands at a place of the log is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// It would be longer than any.
+    Length,
+    /// Its bytes, or the log's salt, are not those that it was written with.
+    Checksum,
+    /// Its kind is unknown, or has another length.
+    Kind,
 }
 
 impl Record {
@@ -124,15 +135,15 @@ impl Record {
         };
         let payload = payload as usize;
         if payload > MAX_PAYLOAD {
-            return Decoded::Bad;
+            return Decoded::Bad(Flaw::Length);
         }
         let Some(body) = bytes.get(8..FRAME + payload) else { return Decoded::Short };
         if checksum(salt, body) != sum {
-            return Decoded::Bad;
+            return Decoded::Bad(Flaw::Checksum);
         }
         match Self::parse(kind, Fields(&body[FRAME - 8..])) {
             Some(record) => Decoded::Record(record, FRAME + payload),
-            None => Decoded::Bad,
+            None => Decoded::Bad(Flaw::Kind),
         }
     }
 
@@ -232,7 +243,7 @@ mod tests {
             let mut bytes = Vec::new();
             record.encode(5, &mut bytes);
             assert_eq!(Record::decode(&bytes, 5), Decoded::Record(record.clone(), bytes.len()));
-            assert_eq!(Record::decode(&bytes, 6), Decoded::Bad, "another log's record");
+            assert_eq!(Record::decode(&bytes, 6), Decoded::Bad(Flaw::Checksum), "another log's record");
             for cut in 0..bytes.len() {
                 assert_eq!(Record::decode(&bytes[..cut], 5), Decoded::Short, "{record:?} cut at {cut}");
             }
@@ -246,6 +257,6 @@ mod tests {
 
     #[test]
     fn zeros_are_no_record() {
-        assert_eq!(Record::decode(&[0; 64], 0), Decoded::Bad);
+        assert_eq!(Record::decode(&[0; 64], 0), Decoded::Bad(Flaw::Checksum));
     }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::device::Root;
 use crate::directory::Directory;
+use crate::index::Index;
 use crate::large::{self, LARGE};
 use crate::pack::{self, PACKS};
 use crate::shared::Shared;
@@ -34,24 +36,10 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         if directory.is_down() {
             continue;
         }
-        let known: HashSet<u32> = shared.index.packs_of(directory.index).iter().map(|pack| pack.number).collect();
-        let is_pack = |name: &str| pack::parse_name(name).is_some_and(|number| known.contains(&number));
-        let is_large = |name: &str| {
-            large::parse_name(name)
-                .and_then(|(id, generation)| Some((shared.index.large(id)?, generation)))
-                .is_some_and(|(large, generation)| {
-                    large.directory == directory.index && large.generation.load(Ordering::Acquire) == generation
-                })
-        };
+        let known = Known::new(&shared.index, directory.index);
         let mut swept = 0;
-        let mut folders = vec![(PACKS.to_owned(), &is_pack as &dyn Fn(&str) -> bool)];
-        // A folder that cannot be read has nothing that can be removed.
-        let _ = directory.root.list(LARGE, |name| {
-            folders.push((format!("{LARGE}/{name}"), &is_large as _));
-            if folders.len() > MAX_FOLDERS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        for (folder, is_known) in folders {
-            match sweep_folder(shared, directory, &folder, is_known, before_s) {
+        for folder in folders(&directory.root) {
+            match sweep_folder(shared, directory, &folder, &known, before_s) {
                 Some(count) => swept += count,
                 None => return,
             }
@@ -63,13 +51,50 @@ pub(crate) fn run(shared: &Arc<Shared>) {
     }
 }
 
+/// Which files of a directory the index knows.
+pub(crate) struct Known<'a> {
+    index: &'a Index,
+    directory: usize,
+    packs: HashSet<u32>,
+}
+
+impl<'a> Known<'a> {
+    pub(crate) fn new(index: &'a Index, directory: usize) -> Self {
+        let packs = index.packs_of(directory).iter().map(|pack| pack.number).collect();
+        Self { index, directory, packs }
+    }
+
+    /// Whether it is the file of a pack, or of a large content as it is now.
+    pub(crate) fn has(&self, folder: &str, name: &str) -> bool {
+        if folder == PACKS {
+            return pack::parse_name(name).is_some_and(|number| self.packs.contains(&number));
+        }
+        let is_now = |(id, generation)| {
+            let large = self.index.large(id).filter(|large| large.directory == self.directory);
+            large.is_some_and(|large| large.generation.load(Ordering::Acquire) == generation)
+        };
+        large::parse_name(name).is_some_and(is_now)
+    }
+}
+
+/// The folders of a directory that hold packs and large contents.
+pub(crate) fn folders(root: &Root) -> Vec<String> {
+    let mut folders = vec![PACKS.to_owned()];
+    // A folder that cannot be read has nothing that can be removed.
+    let _ = root.list(LARGE, |name| {
+        folders.push(format!("{LARGE}/{name}"));
+        if folders.len() > MAX_FOLDERS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    folders
+}
+
 /// Files removed; none if the sweeper was told to stop. All by the directory's descriptor: whatever stands at its path now
 /// may be another.
 fn sweep_folder(
     shared: &Shared,
     directory: &Directory,
     folder: &str,
-    is_known: &dyn Fn(&str) -> bool,
+    known: &Known<'_>,
     before_s: i64,
 ) -> Option<usize> {
     let (mut swept, mut count, mut stops) = (0, 0, false);
@@ -81,7 +106,7 @@ fn sweep_folder(
         }
         let path = format!("{folder}/{name}");
         // The time is looked at first: what is unknown because it is new has a new time.
-        if directory.root.changed_s(&path).is_some_and(|time| time < before_s) && !is_known(name) {
+        if directory.root.changed_s(&path).is_some_and(|time| time < before_s) && !known.has(folder, name) {
             swept += usize::from(directory.root.unlink(&path).is_ok());
         }
         ControlFlow::Continue(())

@@ -1,4 +1,5 @@
-//! The commands that ask a running process: each turns one request for a person or a program into calls of `Client`.
+//! The commands. Those that ask a running process turn one request of a person or a program into calls of `Client`; `bench`
+//! and `store` ask none.
 //!
 //! Always true here: a path that fails is named with what the node said; the others are still done, and the exit code is 1.
 
@@ -10,6 +11,7 @@ mod progress;
 mod ranges;
 mod show;
 mod status;
+mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trace;
@@ -20,6 +22,7 @@ pub(crate) use copy::cp;
 pub(crate) use list::ls;
 pub(crate) use show::stat;
 pub(crate) use status::status;
+pub(crate) use store::store;
 pub(crate) use trace::trace;
 
 use crate::failure::Failure;

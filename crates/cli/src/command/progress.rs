@@ -78,8 +78,13 @@ impl Progress {
 
     /// One more file of `bytes` is known.
     pub(crate) fn expect(&self, bytes: u64) {
+        self.expect_many(1, bytes);
+    }
+
+    /// More files are known, of `bytes` together.
+    pub(crate) fn expect_many(&self, files: u64, bytes: u64) {
         self.expected_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.expected_files.fetch_add(1, Ordering::Relaxed);
+        self.expected_files.fetch_add(files, Ordering::Relaxed);
     }
 
     /// Nothing more will be expected: time left can be told.

@@ -105,7 +105,7 @@ impl Writer {
             return Err(NotKept::Full);
         }
         let extent = large.extent(page.extent()).unwrap_or_else(|| {
-            let extent = Arc::new(Extent::new(&self.directory, large, page.extent()));
+            let extent = Arc::new(Extent::new(&*self.directory, large, page.extent()));
             self.evictor.insert(Arc::clone(&extent.unit), self.directory.full.load(Ordering::Relaxed));
             large.extents.write().insert(page.extent().0, Arc::clone(&extent));
             extent

@@ -80,7 +80,7 @@ impl Writer {
         let file = file.map_err(|error| self.failed(&error))?;
         let slot = self.shared.index.new_slot();
         let file = FileSlot::holding(file, &self.shared.files);
-        let pack = Pack::new(&self.directory, slot, self.next_pack, group, file);
+        let pack = Pack::new(&*self.directory, slot, self.next_pack, group, file);
         let is_tried = kind == Kind::New && self.directory.full.load(Ordering::Relaxed);
         self.evictor.insert(Arc::clone(&pack.unit), is_tried);
         let file = pack.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
