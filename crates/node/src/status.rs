@@ -1,7 +1,7 @@
 //! What the node is doing, as a document for people and programs. Its fields are described in `docs/admin.md`.
 
 use forebay_model::{Trace, TraceState};
-use forebay_store::{DirectoryStats, StoreStats};
+use forebay_store::{Class, DirectoryStats, StoreStats};
 use serde_json::{Value, json};
 
 use crate::node::Node;
@@ -49,6 +49,9 @@ fn store(stats: &StoreStats) -> Value {
         "kept_bytes": stats.bytes_kept,
         "not_kept": stats.not_kept,
         "evicted_bytes": stats.bytes_evicted,
+        "rewritten_bytes": stats.bytes_rewritten,
+        "promoted_bytes": stats.bytes_promoted,
+        "demoted_bytes": stats.bytes_demoted,
         "queued_bytes": stats.bytes_queued,
         "handed_out_bytes": stats.bytes_handed_out,
         "blocks_damaged": stats.blocks_damaged,
@@ -66,6 +69,7 @@ fn cache(directory: &DirectoryStats) -> Value {
             (false, true) => "recovering",
             (false, false) => "up",
         },
+        "class": directory.class.map(Class::name),
         "resident_bytes": directory.bytes_resident,
         "capacity_bytes": directory.capacity,
     })

@@ -173,7 +173,7 @@ impl Root {
     pub(crate) fn is_in_memory(&self) -> bool {
         const TMPFS: i64 = 0x0102_1994;
         const RAMFS: i64 = 0x8584_58f6;
-        rustix::fs::fstatfs(&self.fd).is_ok_and(|fs| [TMPFS, RAMFS].contains(&(fs.f_type as i64)))
+        rustix::fs::fstatfs(&self.fd).is_ok_and(|fs| [TMPFS, RAMFS].contains(&fs.f_type))
     }
 
     /// Length of a plain file, if there is one of that name.

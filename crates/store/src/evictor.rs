@@ -147,7 +147,7 @@ impl Evictor {
         // One after the other from anywhere: few are all looked at.
         let mut at = xorshift(random) as usize;
         let draw = || {
-            if !extents.is_empty() && (!has_small || xorshift(random) % 2 == 0) {
+            if !extents.is_empty() && (!has_small || xorshift(random).is_multiple_of(2)) {
                 at = (at + 1) % extents.len();
                 return Some(Candidate::Extent(Arc::clone(&extents[at])));
             }

@@ -295,9 +295,9 @@ impl Index {
         self.pack_shard(slot).contains_key(&slot)
     }
 
-    pub(crate) fn insert_pack(&self, pack: Arc<Pack>) {
+    pub(crate) fn insert_pack(&self, pack: &Arc<Pack>) {
         let slot = pack.slot;
-        self.packs.write(slot as usize % SHARDS).insert(slot, PackUse::stripes(&pack));
+        self.packs.write(slot as usize % SHARDS).insert(slot, PackUse::stripes(pack));
     }
 
     /// Takes a pack out, and with it all its objects. False if it was out already.

@@ -119,7 +119,7 @@ impl<'a> Replay<'a> {
         self.last_pack = self.last_pack.max(number);
         let slot = self.index.new_slot();
         let pack = Pack::new(self.holder, slot, number, group, Arc::new(FileSlot::default()));
-        self.index.insert_pack(Arc::clone(&pack));
+        self.index.insert_pack(&pack);
         if let Some((older, _)) = self.packs.insert(number, (pack, self.boots)) {
             self.let_go(&older);
         }

@@ -109,7 +109,9 @@ settings! {
         /// Directory that keeps cached bytes, and how much of it to use; repeat for several.
         ///
         /// Give the fastest local disks; a tmpfs works too and its bytes count as memory. SIZE is a size (`20GB` = 10^9,
-        /// `20GiB` = 2^30) or a share of the file system (`80%`). Required.
+        /// `20GiB` = 2^30) or a share of the file system (`80%`). A class may follow: `DIR:SIZE:mem`, `:ssd` or `:hdd`;
+        /// without one it is found out. New data goes to the fastest class that has room, what is read twice moves up.
+        /// Required.
         cache: Vec<CacheSpec> = "", Flag::Repeated("cache", "DIR:SIZE");
 
         /// Directory for the node's id, the registry and the catalog [default: inside the first cache].
@@ -302,6 +304,16 @@ settings! {
         ///
         /// Lower it when the process shares its limit of open files with others.
         max_open_files: Option<Count<16, 1_000_000>> = "", Flag::Absent;
+
+        /// On a full cache, keep only what is asked of the origin for the second time.
+        ///
+        /// Set it to spare flash when most of what is read is read once in long. All else is then fetched twice.
+        second_touch: bool = "no", Flag::Absent;
+
+        /// The most bytes that are written to each cache directory in a second [default: no limit].
+        ///
+        /// Set it to what the disk's endurance allows. What comes faster is given to readers and not kept.
+        write_rate_max: Option<ByteSize> = "", Flag::Absent;
 
         /// In this time all that is cached is read once and compared with its checksums; `0s` for never.
         ///

@@ -7,7 +7,7 @@ use forebay_catalog::CatalogOptions;
 use forebay_fuse::{Kind, MountOptions};
 use forebay_model::{ByteSize, Capacity, NsPath, PAGE, check_name};
 use forebay_node::FetchSettings;
-use forebay_store::{Caching, DirectoryOptions, Reserve, Scrub, StoreOptions};
+use forebay_store::{Admission, Caching, DirectoryOptions, Reserve, Scrub, StoreOptions};
 
 use super::limits::Limits;
 use crate::failure::Failure;
@@ -45,6 +45,7 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
     let directory = |cache: &crate::settings::CacheSpec| DirectoryOptions {
         path: absolute(&cache.directory),
         capacity: cache.capacity,
+        class: cache.class,
     };
     let mut options = StoreOptions::new(settings.process.cache.iter().map(directory).collect());
     options.write_queue = write_queue(settings, limits);
@@ -54,6 +55,8 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
     };
     options.max_open_files = limits.open_files;
     options.fills = fills(settings);
+    options.admission =
+        Admission { second_touch: settings.store.second_touch, write_rate_max: settings.store.write_rate_max };
     options.scrub = Scrub { period: settings.store.scrub_period, rate_max: settings.store.scrub_rate };
     options
 }

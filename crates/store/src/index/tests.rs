@@ -35,7 +35,7 @@ fn directory(scratch: &tempfile::TempDir) -> Directory {
 fn pack(index: &Index, directory: &Directory) -> Arc<Pack> {
     let slot = index.new_slot();
     let pack = Pack::new(directory, slot, slot, 0, Arc::default());
-    index.insert_pack(Arc::clone(&pack));
+    index.insert_pack(&pack);
     pack
 }
 

@@ -85,7 +85,7 @@ impl Writer {
         self.evictor.insert(Arc::clone(&pack.unit), is_tried);
         let file = pack.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
         self.record(&Record::Pack { pack: pack.number, group });
-        self.shared.index.insert_pack(Arc::clone(&pack));
+        self.shared.index.insert_pack(&pack);
         self.open_packs.push(OpenPack { pack, file, kind });
         Ok(self.open_packs.len() - 1)
     }
