@@ -22,10 +22,10 @@ pub struct Admission {
 
 /// The bits of one generation of the filter: 256 KiB.
 const BITS: usize = 1 << 21;
-/// Pages that a generation remembers: one of 30 that are new is then taken for known.
+/// Pages that a generation remembers: one of 20 that are new is then taken for known.
 const PAGES: usize = BITS / 8;
 /// Bits a page.
-const HASHES: usize = 2;
+const HASHES: u64 = 4;
 /// What was not written for this long may be written at once.
 const BURST: Duration = Duration::from_secs(1);
 
@@ -89,10 +89,10 @@ impl Seen {
     /// Remembers a page; whether it was known.
     fn add(&mut self, id: ContentId, page: PageIndex) -> bool {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((id.as_u128(), page.0));
-        let mut places = [0; HASHES];
-        for (n, place) in places.iter_mut().enumerate() {
-            *place = (hash >> (32 * n)) as usize % BITS;
-        }
+        // Two hashes make as many as are wanted (Kirsch and Mitzenmacher).
+        let (first, step) = (hash >> 32, hash & u64::from(u32::MAX));
+        let places: [usize; HASHES as usize] =
+            std::array::from_fn(|n| first.wrapping_add(step.wrapping_mul(n as u64)) as usize % BITS);
         let has = |bits: &[u64]| places.iter().all(|at| bits[at / 64] & 1 << (at % 64) != 0);
         let (is_now, was_before) = (has(&self.now), has(&self.before));
         if !is_now {

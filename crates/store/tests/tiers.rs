@@ -95,8 +95,6 @@ fn what_is_idle_upstairs_makes_room_below_for_what_is_read() {
     new.iter().for_each(|number| keep(&store, *number, SMALL));
     wait_until("idle packs go down and what is read comes up", || {
         assert!(new.iter().all(|number| read_small(&store, *number)));
-        // Time passes by what is offered.
-        keep_page(&store, 1, SMALL, PageIndex(0));
         let stats = store.stats();
         stats.bytes_demoted > 2 * MIB && stats.bytes_promoted > 2 * MIB
     });
