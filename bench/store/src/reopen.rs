@@ -84,7 +84,7 @@ pub(crate) fn rows(plan: &Plan) -> Result<()> {
     })?;
     let rival = if way.uring { Which::FoyerUring } else { Which::Foyer };
     let (mut ours_bytes, mut rival_bytes) = (Vec::new(), Vec::new());
-    let mut start = |which, bytes: &mut Vec<f64>| {
+    let start = |which, bytes: &mut Vec<f64>| {
         let one = again(plan, which)?;
         bytes.push(one.bytes_per_object);
         Ok(one.seconds)

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use foyer::{
-    BlockEngineConfig, DeviceBuilder as _, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy, Load,
-    PsyncIoEngineConfig, UringIoEngineConfig,
+    BlockEngineConfig, DeviceBuilder as _, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy,
+    IoEngineConfig as _, Load, PsyncIoEngineConfig, UringIoEngineConfig,
 };
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -107,7 +107,7 @@ impl Rival {
             .storage()
             .with_engine_config(engine);
         let builder = match way.uring {
-            true => builder.with_io_engine_config(UringIoEngineConfig::new()),
+            true => builder.with_io_engine_config(UringIoEngineConfig::new().boxed()),
             false => builder.with_io_engine_config(PsyncIoEngineConfig::new()),
         };
         let cache = runtime.block_on(builder.build()).map_err(Error::other)?;
