@@ -1,11 +1,12 @@
 # Forebay: what there is to run. Every cargo call uses --release, so that nothing is built twice.
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTEST := .venv/bin/pytest
 CASES ?= 10000
 ROUNDS ?= 3
 
-.PHONY: help setup build check lints unit test test-mount soak bench-mount demo clean
+.PHONY: help setup build check lints unit test test-mount soak bench-mount bench-store demo clean
 
 # Says what begins and when, for whoever waits for a log.
 say = @echo "== $$(date +%H:%M:%S) $@"
@@ -46,6 +47,13 @@ bench-mount: ## Measure the mount against the local file system and plain downlo
 	@scripts/setup.sh bench
 	$(CARGO) build --release --locked -p forebay -p forebay-bench
 	.venv/bin/python scripts/bench_mount.py
+
+# The leaf's graph shares what it can of `target`; its own lock file and workspace keep foyer out of the house.
+bench-store: ## Measure the page store against foyer and plain files; writes bench/results/store.json
+	@scripts/setup.sh bench-store
+	$(CARGO) build --release --locked --manifest-path bench/store/Cargo.toml --target-dir $(TARGET)
+	$(CARGO) build --release --locked -p forebay-store --example ten_million
+	python3 scripts/bench_store.py
 
 demo: ## Real files behind a slow origin: cold, hot, native, and what the origin was spared
 	@scripts/setup.sh demo

@@ -17,7 +17,7 @@ use crate::row::{Head, Plan};
 use crate::slice;
 
 /// Bytes that a slice keeps.
-const BYTES: u64 = 768 << 20;
+const BYTES: u64 = 1 << 30;
 /// Room of each side.
 const CAPACITY: u64 = 4 << 30;
 
@@ -46,7 +46,6 @@ pub(crate) fn rows(plan: &Plan) -> Result<()> {
 fn ours(plan: &Plan, data: &Data, threads: usize, synced: bool) -> Result<f64> {
     let directory = plan.directory.join("insert-ours");
     kernel::empty(&directory)?;
-    // As a mount of big files fills its cache: pages go past the page cache.
     let side = Ours::open(&directory, CAPACITY, data, Caching::Keep)?;
     let begun = Instant::now();
     let rate = slice::inserts(&side, data, 0..data.count_of(BYTES), threads)?;

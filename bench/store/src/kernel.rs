@@ -25,6 +25,19 @@ pub(crate) fn empty(directory: &Path) -> Result<()> {
     sync(directory)
 }
 
+/// Has the allocator keep what it once had: each value of the rival is a new one, and glibc would else return its pages to the
+/// kernel and ask for new ones, for some sizes and at some moments.
+#[expect(unsafe_code, reason = "no crate wraps mallopt")]
+pub(crate) fn keep_memory() {
+    /// The most that glibc allows.
+    const MMAP_THRESHOLD: i32 = 32 << 20;
+    // SAFETY: the calls take integers, and change where later allocations come from.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
+
 /// Anonymous memory of this process in bytes, after the allocator gave back what it can.
 #[expect(unsafe_code, reason = "no crate wraps malloc_trim")]
 pub(crate) fn anonymous_memory() -> Result<u64> {

@@ -86,6 +86,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Rows { dir, pairs, slice, only } => {
             std::fs::create_dir_all(&dir)?;
+            kernel::keep_memory();
             let plan = Plan { directory: dir, pairs, slice: Duration::from_secs_f64(slice), only };
             reads::rows(&plan)?;
             inserts::rows(&plan)?;

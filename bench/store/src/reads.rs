@@ -22,11 +22,6 @@ const RESIDENT: u64 = 1 << 30;
 const CAPACITY: u64 = 24 << 30;
 /// Numbers of threads.
 const THREADS: [usize; 2] = [1, 4];
-/// Hot: its files are in the page cache.
-const HOT: [Way; 2] = [Way { uring: false, direct: false }, Way { uring: true, direct: false }];
-/// Cold: past the page cache, as ours then reads.
-const COLD: [Way; 2] = [Way { uring: false, direct: true }, Way { uring: true, direct: true }];
-
 /// A data set that lies on every side.
 struct Set<'a> {
     plan: &'a Plan,
@@ -82,7 +77,7 @@ impl Set<'_> {
         let ours = self.ours(Caching::Keep)?;
         slice::inserts(&ours, &self.data, 0..self.count, 1)?;
         ours.close()?;
-        let rival = self.rival(Way { uring: false, direct: false })?;
+        let rival = self.rival(Way::PLAIN)?;
         slice::inserts(&rival, &self.data, 0..self.count, 1)?;
         rival.close()?;
         Plain::write(&self.path("plain"), &self.data, self.count)
@@ -95,7 +90,10 @@ impl Set<'_> {
     /// Reads of the rival, opened for one slice: an io_uring thread of it would never rest.
     fn rival_gets(&self, way: Way, slice: Slice) -> Result<f64> {
         let rival = self.rival(way)?;
-        let rate = slice::gets(&rival, &self.data, self.count, slice)?;
+        let rate = match way.tasks {
+            true => rival.gets_by_tasks(slice::orders(self.count, slice), slice.length)?,
+            false => slice::gets(&rival, &self.data, self.count, slice)?,
+        };
         rival.close()?;
         Ok(rate)
     }
@@ -105,7 +103,7 @@ impl Set<'_> {
         for threads in THREADS {
             let id = format!("store.cold.{}.{threads}", self.name);
             if self.plan.wants(&id) {
-                self.gets(&id, threads, &COLD, Caching::Drop)?;
+                self.gets(&id, threads, Caching::Drop)?;
             }
         }
         Ok(())
@@ -118,12 +116,12 @@ impl Set<'_> {
         let (ours, plain) = (self.ours(Caching::Keep)?, Plain::open(&self.path("plain"), &self.data)?);
         self.warm(&ours)?;
         self.warm(&plain)?;
-        self.warm(&self.rival(HOT[0])?)?;
+        self.warm(&self.rival(Way::PLAIN)?)?;
         drop(ours);
         for threads in THREADS {
             let id = format!("store.get.{}.{threads}", self.name);
             if self.plan.wants(&id) {
-                self.gets(&id, threads, &HOT, Caching::Keep)?;
+                self.gets(&id, threads, Caching::Keep)?;
             }
         }
         let id = format!("store.plain.{}", self.name);
@@ -144,13 +142,15 @@ impl Set<'_> {
         (0..self.count).try_for_each(|n| side.prove(n, &mut buffer))
     }
 
-    fn gets(&self, id: &str, threads: usize, ways: &[Way], caching: Caching) -> Result<()> {
+    fn gets(&self, id: &str, threads: usize, caching: Caching) -> Result<()> {
         if caching == Caching::Drop {
             kernel::drop_caches(&self.plan.directory)?;
         }
+        // As ours reads: past the page cache, or what is in it.
+        let ways = Way::to_read(caching == Caching::Drop);
         let way = self
             .plan
-            .fastest(id, ways, |way, length| self.rival_gets(way, self.slice(threads, length, u64::MAX >> 8)))?;
+            .fastest(id, &ways, |way, length| self.rival_gets(way, self.slice(threads, length, u64::MAX >> 8)))?;
         let ours = self.ours(caching)?;
         let slice = |seed| self.slice(threads, self.plan.slice, seed);
         self.plan.compare(
@@ -176,7 +176,9 @@ impl Set<'_> {
                 kernel::sync(&self.plan.directory)?;
                 Ok(rate)
             };
-            let way = self.plan.fastest(&id, &HOT, |way, length| rival(way, self.slice(threads, length, 0)))?;
+            let way = self.plan.fastest(&id, &[Way::PLAIN, Way { uring: true, ..Way::PLAIN }], |way, length| {
+                rival(way, self.slice(threads, length, 0))
+            })?;
             let ours = self.ours(Caching::Keep)?;
             let slice = |seed| self.slice(threads, self.plan.slice, seed);
             self.plan.compare(

@@ -60,7 +60,7 @@ impl Which {
     }
 
     fn way(self) -> Way {
-        Way { uring: self == Self::FoyerUring, direct: false }
+        Way { uring: self == Self::FoyerUring, ..Way::PLAIN }
     }
 
     fn open(self, directory: &Path, data: &Data) -> Result<Box<dyn Reads>> {

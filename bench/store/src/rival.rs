@@ -8,11 +8,12 @@ use std::io::{Error, Result};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foyer::{
     BlockEngineConfig, DeviceBuilder as _, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy,
-    IoEngineConfig as _, Load, PsyncIoEngineConfig, UringIoEngineConfig,
+    IoEngineConfig, Load, PsyncIoEngineConfig, UringIoEngineConfig,
 };
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -46,6 +47,8 @@ pub(crate) struct Way {
     pub(crate) uring: bool,
     /// O_DIRECT.
     pub(crate) direct: bool,
+    /// Reads are tasks of its runtime; else each is driven by the thread that wants the value.
+    pub(crate) tasks: bool,
 }
 
 /// A hybrid cache on one directory.
@@ -64,19 +67,28 @@ struct Waves {
 }
 
 impl Way {
-    /// All ways, of which a row takes the fastest.
+    /// `pread` and `pwrite` on threads, through the page cache: its default.
+    pub(crate) const PLAIN: Self = Self { uring: false, direct: false, tasks: false };
+
+    /// With io_uring or without, and either with O_DIRECT or without: a row takes the fastest.
     pub(crate) const ALL: [Self; 4] = [
-        Self { uring: false, direct: false },
-        Self { uring: false, direct: true },
-        Self { uring: true, direct: false },
-        Self { uring: true, direct: true },
+        Self::PLAIN,
+        Self { direct: true, ..Self::PLAIN },
+        Self { uring: true, ..Self::PLAIN },
+        Self { uring: true, direct: true, ..Self::PLAIN },
     ];
+
+    /// The ways to read, with O_DIRECT or without.
+    pub(crate) fn to_read(direct: bool) -> [Self; 4] {
+        [(false, false), (false, true), (true, false), (true, true)].map(|(uring, tasks)| Self { uring, direct, tasks })
+    }
 
     /// As it stands in the results.
     pub(crate) fn name(self) -> String {
         let engine = if self.uring { "io_uring" } else { "psync" };
         let cache = if self.direct { "O_DIRECT" } else { "page cache" };
-        format!("foyer {}, {engine}, {cache}", version())
+        let tasks = if self.tasks { ", tasks" } else { "" };
+        format!("foyer {}, {engine}, {cache}{tasks}", version())
     }
 }
 
@@ -98,6 +110,8 @@ impl Rival {
             .with_buffer_pool_size(BUFFER)
             // What is under way is bounded here, by what its buffer takes.
             .with_submit_queue_size_threshold(usize::MAX);
+        let io: Box<dyn IoEngineConfig> =
+            if way.uring { Box::new(UringIoEngineConfig::new()) } else { Box::new(PsyncIoEngineConfig::new()) };
         let builder = HybridCacheBuilder::new()
             .with_name("bench")
             .with_policy(HybridCachePolicy::WriteOnInsertion)
@@ -105,11 +119,8 @@ impl Rival {
             .memory(MEMORY)
             .with_weighter(|_, value: &Bytes| value.len())
             .storage()
-            .with_engine_config(engine);
-        let builder = match way.uring {
-            true => builder.with_io_engine_config(UringIoEngineConfig::new().boxed()),
-            false => builder.with_io_engine_config(PsyncIoEngineConfig::new()),
-        };
+            .with_engine_config(engine)
+            .with_io_engine_config(io);
         let cache = runtime.block_on(builder.build()).map_err(Error::other)?;
         Ok(Self { cache, data: data.clone(), waves: Mutex::default(), runtime })
     }
@@ -122,6 +133,31 @@ impl Rival {
             Load::Piece { piece, .. } => Ok(Some(piece.value().clone())),
             Load::Throttled | Load::Miss => Ok(None),
         }
+    }
+
+    /// As `slice::gets`, but each reader is a task of the runtime.
+    pub(crate) fn gets_by_tasks(&self, orders: Vec<Vec<u64>>, length: Duration) -> Result<f64> {
+        let reader = |order: Vec<u64>| {
+            let (cache, data) = (self.cache.clone(), self.data.clone());
+            self.runtime.spawn(async move {
+                let (begun, mut done) = (Instant::now(), 0_u64);
+                loop {
+                    for &n in &order {
+                        let loaded = cache.storage().load(&data.key(n)).await.map_err(Error::other)?;
+                        let Load::Entry { value, .. } = loaded else { return Err(absent(NAME, n)) };
+                        black_box(&value[..]);
+                        done += 1;
+                        let took = begun.elapsed();
+                        if took >= length {
+                            return Ok(done as f64 / took.as_secs_f64());
+                        }
+                    }
+                }
+            })
+        };
+        let readers: Vec<_> = orders.into_iter().map(reader).collect();
+        let rates = readers.into_iter().map(|reader| self.runtime.block_on(reader).map_err(Error::other)?);
+        rates.sum()
     }
 
     /// Closes in order.

@@ -104,6 +104,11 @@ pub(crate) fn mixed(side: &dyn Keeps, data: &Data, resident: u64, next: &AtomicU
     Ok(done.iter().sum::<u64>() as f64 / begun.elapsed().as_secs_f64())
 }
 
+/// The order of each thread.
+pub(crate) fn orders(resident: u64, slice: Slice) -> Vec<Vec<u64>> {
+    (0..slice.threads).map(|thread| order(resident, thread, slice)).collect()
+}
+
 /// Objects in the order in which a thread reads them.
 fn order(resident: u64, thread: usize, slice: Slice) -> Vec<u64> {
     let mut order: Vec<u64> = (0..resident).skip(thread).step_by(slice.threads).collect();
