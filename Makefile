@@ -24,6 +24,7 @@ build: ## Build everything, tests too: with other features of the dependencies n
 lints:
 	$(say)
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path bench/store/Cargo.toml --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 
 check: lints ## Format, lints, the fast tests beside the code, the tests of the house's shape
@@ -48,7 +49,8 @@ bench-mount: ## Measure the mount against the local file system and plain downlo
 	$(CARGO) build --release --locked -p forebay -p forebay-bench
 	.venv/bin/python scripts/bench_mount.py
 
-# The leaf's graph shares what it can of `target`; its own lock file and workspace keep foyer out of the house.
+# A workspace and a lock file of its own keep foyer out of the house. Dependencies of crates/store that change are to be locked there
+# too: cargo update --workspace --manifest-path bench/store/Cargo.toml
 bench-store: ## Measure the page store against foyer and plain files; writes bench/results/store.json
 	@scripts/setup.sh bench-store
 	$(CARGO) build --release --locked --manifest-path bench/store/Cargo.toml --target-dir $(TARGET)

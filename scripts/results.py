@@ -24,7 +24,7 @@ def shown(value, unit: str) -> str:
     if unit == "seconds":
         return f"{value:.2f} s"
     # Small figures have their digits behind the point.
-    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f} {unit}"
 
 
 def section(path: Path) -> str:
