@@ -1,11 +1,12 @@
 # Forebay: what there is to run. Every cargo call uses --release, so that nothing is built twice.
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTEST := .venv/bin/pytest
 CASES ?= 10000
 ROUNDS ?= 3
 
-.PHONY: help setup build check lints unit test test-mount soak bench-mount demo clean
+.PHONY: help setup build check lints unit test test-mount soak bench-mount bench-store demo clean
 
 # Says what begins and when, for whoever waits for a log.
 say = @echo "== $$(date +%H:%M:%S) $@"
@@ -23,6 +24,7 @@ build: ## Build everything, tests too: with other features of the dependencies n
 lints:
 	$(say)
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path bench/store/Cargo.toml --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 
 check: lints ## Format, lints, the fast tests beside the code, the tests of the house's shape
@@ -46,6 +48,14 @@ bench-mount: ## Measure the mount against the local file system and plain downlo
 	@scripts/setup.sh bench
 	$(CARGO) build --release --locked -p forebay -p forebay-bench
 	.venv/bin/python scripts/bench_mount.py
+
+# A workspace and a lock file of its own keep foyer out of the house. Dependencies of crates/store that change are to be locked there
+# too: cargo update --workspace --manifest-path bench/store/Cargo.toml
+bench-store: ## Measure the page store against foyer and plain files; writes bench/results/store.json
+	@scripts/setup.sh bench-store
+	$(CARGO) build --release --locked --manifest-path bench/store/Cargo.toml --target-dir $(TARGET)
+	$(CARGO) build --release --locked -p forebay-store --example ten_million
+	python3 scripts/bench_store.py
 
 demo: ## Real files behind a slow origin: cold, hot, native, and what the origin was spared
 	@scripts/setup.sh demo

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import platform
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from results import shown  # noqa: E402  (beside this file)
+from rows import limit_row, machine, ratio_row, table, verdict, write  # noqa: E402  (beside this file)
 from support import data  # noqa: E402
 from support.forebay import Forebay  # noqa: E402
 from support.process import CACHE, built, program, run  # noqa: E402
@@ -210,25 +206,6 @@ def local_row(row, source: Path, fb: Forebay, pairs: int) -> dict:
     return made
 
 
-def ratio_row(name: str, runs: list[list[float]], baseline_name: str, target: float, unit: str, higher_is_better: bool) -> dict:
-    """`runs` holds [ours, baseline]; the ratio is ours to baseline in speed."""
-    ratios = [ours / base if higher_is_better else base / ours for ours, base in runs]
-    ratio = statistics.median(ratios)
-    baselines = [base for _, base in runs]
-    return {
-        "id": name,
-        "ours": statistics.median(ours for ours, _ in runs),
-        "baseline": statistics.median(baselines),
-        "baseline_spread": [min(baselines), max(baselines)],
-        "baseline_name": baseline_name,
-        "unit": unit,
-        "ratio": round(ratio, 3),
-        "target": target,
-        "met": ratio >= target,
-        "runs": runs,
-    }
-
-
 def cold_rows(pairs: int, watch: MemoryWatch) -> list[dict]:
     """One object of 1 GiB, cold: one reader through each kind of mount, and the best of two parallel downloads of the same object."""
     note("cold: starting weed and loading 1 GiB")
@@ -312,55 +289,10 @@ def start_row(pairs: int) -> dict:
     return limit_row("start.usable", statistics.median(seconds), START_MAX, "seconds", seconds)
 
 
-def limit_row(name: str, ours: float, limit: float, unit: str, runs: list[float]) -> dict:
-    return {
-        "id": name,
-        "ours": ours,
-        "baseline": None,
-        "baseline_name": "limit",
-        "unit": unit,
-        "ratio": None,
-        "target": limit,
-        "met": ours < limit,
-        "runs": runs,
-    }
-
-
-def machine() -> dict:
-    model = "unknown"
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
+def machine_with_fuse() -> dict:
     parameter = Path("/sys/module/fuse/parameters/enable_uring")
     io_uring = parameter.exists() and parameter.read_text().strip() == "Y"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": model, "cores": os.cpu_count(), "memory_bytes": memory, "kernel": platform.release(), "fuse_over_io_uring": io_uring}
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
-    changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, timeout=10)
-    return done.stdout.strip() + ("-changed" if changed.stdout.strip() else "")
-
-
-def table(rows: list[dict]) -> str:
-    lines = [f"{'row':<28} {'ours':>20} {'baseline':>20} {'ratio':>6} {'target':>10}  met"]
-    for row in rows:
-        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        target = f">= {row['target']:.2f}" if row["ratio"] is not None else f"< {shown(row['target'], row['unit'])}"
-        met = "yes" if row["met"] else "NO"
-        ours, base = shown(row["ours"], row["unit"]), shown(row["baseline"], row["unit"])
-        lines.append(f"{row['id']:<28} {ours:>20} {base:>20} {ratio:>6} {target:>10}  {met}")
-    return "\n".join(lines)
-
-
-def known_losses() -> dict[str, str]:
-    path = ROOT / "bench" / "known-losses.toml"
-    if not path.exists():
-        return {}
-    return {loss["id"]: loss["reason"] for loss in tomllib.loads(path.read_text()).get("loss", [])}
+    return machine() | {"fuse_over_io_uring": io_uring}
 
 
 def main() -> int:
@@ -389,26 +321,9 @@ def main() -> int:
     print(table(rows))
     note(f"took {(time.monotonic() - begun) / 60:.1f} minutes")
     if not options.only:
-        result = {
-            "commit": commit(),
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "rows": rows,
-        }
-        path = ROOT / "bench" / "results" / "mount.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        run([sys.executable, str(ROOT / "scripts" / "results.py")], 30)
+        path = write("mount", rows, machine_with_fuse(), [])
         note(f"written: {path.relative_to(ROOT)} and bench/RESULTS.md")
-
-    losses = known_losses()
-    unmet = [row["id"] for row in rows if not row["met"]]
-    for name in unmet:
-        print(f"unmet: {name}: {losses.get(name, 'not in bench/known-losses.toml')}")
-    for name in losses:
-        if any(row["id"] == name and row["met"] for row in rows):
-            print(f"met again: {name}: it can leave bench/known-losses.toml")
-    return 1 if any(name not in losses for name in unmet) else 0
+    return verdict(rows)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def shown(value, unit: str) -> str:
         return f"{value / (1 << 20):.0f} MiB"
     if unit == "seconds":
         return f"{value:.2f} s"
-    return f"{value:,.0f} {unit}"
+    # Small figures have their digits behind the point.
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f} {unit}"
 
 
 def section(path: Path) -> str:
@@ -36,6 +37,8 @@ def section(path: Path) -> str:
         f"{result.get('date', '')}, commit `{result.get('commit', '')[:12]}`, {machine.get('cores')} cores"
         f" ({machine.get('cpu')}), {memory:.0f} GiB, Linux {machine.get('kernel')}.",
         "",
+        *[f"- {condition}" for condition in result.get("conditions", [])],
+        *([""] if result.get("conditions") else []),
         "| row | ours | baseline | spread | ratio | target | met |",
         "|---|---|---|---|---|---|---|",
     ]

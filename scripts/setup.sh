@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a target needs and the machine lacks: Debian packages by name, and a Python virtual environment.
 #
-#   scripts/setup.sh build|demo|test|bench
+#   scripts/setup.sh build|demo|test|bench|bench-store
 #
 # Says which packages are missing. Needs root only when there are any. Fails with their names when they cannot be had,
 # except for those that a target can do without (it then says what is used in their place).
@@ -24,7 +24,8 @@ case "$target" in
     demo) needed=("${build[@]}" "${mount[@]}" python3); wanted=("${images[@]}") ;;
     test) needed=("${build[@]}" "${mount[@]}" "${servers[@]}" "${tools[@]}" "${python[@]}" "${images[@]}"); wanted=() ;;
     bench) needed=("${build[@]}" "${mount[@]}" "${python[@]}"); wanted=() ;;
-    *) echo "setup: unknown target '$target': expected build, demo, test or bench" >&2; exit 2 ;;
+    bench-store) needed=("${build[@]}" python3); wanted=() ;;
+    *) echo "setup: unknown target '$target': expected build, demo, test, bench or bench-store" >&2; exit 2 ;;
 esac
 
 is_installed() {

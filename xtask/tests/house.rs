@@ -96,14 +96,30 @@ fn the_architecture_names_exactly_the_folders_that_exist() {
     let mut folders: BTreeSet<String> =
         crates.flatten().map(|e| format!("crates/{}", e.file_name().to_string_lossy())).collect();
     folders.insert("xtask".to_owned());
+    // Leaves with a workspace of their own.
+    for entry in std::fs::read_dir(root().join("bench")).expect("bench/").flatten() {
+        if entry.path().join("Cargo.toml").exists() {
+            folders.insert(format!("bench/{}", entry.file_name().to_string_lossy()));
+        }
+    }
     for folder in &folders {
         assert!(text.contains(&format!("`{folder}`")), "ARCHITECTURE.md does not name `{folder}`");
     }
     for quoted in text.split('`').skip(1).step_by(2) {
         let is_path = !quoted.contains(char::is_whitespace)
-            && (quoted.starts_with("crates/") || quoted.starts_with("docs/") || quoted.starts_with("tests/"));
+            && (quoted.starts_with("bench/store")
+                || quoted.starts_with("crates/")
+                || quoted.starts_with("docs/")
+                || quoted.starts_with("tests/"));
         assert!(!is_path || root().join(quoted).exists(), "ARCHITECTURE.md names `{quoted}`, which does not exist");
     }
+}
+
+#[test]
+fn rivals_stay_out_of_the_house() {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
+    let rival = lock.lines().find(|line| line.starts_with("name = \"foyer"));
+    assert!(rival.is_none(), "Cargo.lock has {rival:?}: it belongs to bench/store alone");
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn root() -> &'static Path {
 
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![root().join("crates"), root().join("xtask")];
+    let mut folders = vec![root().join("crates"), root().join("xtask"), root().join("bench/store/src")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
