@@ -45,6 +45,8 @@ DEFECTS = [
     ("forebay-wire", "fuzz::frame", f"{WIRE}/frame.rs", "let payload = body.split_off(body_len as usize);", "let payload = body.split_off(body.len() - body_len as usize);"),
     ("forebay-wire", "fuzz::request", f"{MODEL}/path.rs", "    fn try_from(text: String) -> Result<Self, Self::Error> {\n        text.parse()", "    fn try_from(text: String) -> Result<Self, Self::Error> {\n        let _: fn(&str) -> Result<Self, PathParseError> = str::parse;\n        Ok(Self(text.into()))"),
     ("forebay-wire", "fuzz::reply", f"{WIRE}/frame.rs", "Ok(postcard::from_bytes(body)?)", "Ok(postcard::from_bytes(body.split_last().map_or(body, |(_, body)| body))?)"),
+    ("forebay-store", "crash::a_crash_at_any_moment_leaves_a_store_that_serves_what_is_whole", f"{STORE}/evict.rs", "        if !self.flush() {\n            return false;\n        }\n        // `file` is held: no reader opens by name meanwhile.\n        if directory.root.rename(&large.name(), &large::name(large.id, generation)).is_err() {\n            return false;\n        }\n        large.generation.store(generation, Ordering::Release);\n", ""),
+    ("forebay-store", "crash::a_crash_at_any_moment_leaves_a_store_that_serves_what_is_whole", f"{STORE}/writer/mod.rs", "        self.flush();\n        self.punch_holes();\n", "        self.punch_holes();\n        self.flush();\n"),
     ("forebay-store", "crash::a_crash_at_any_moment_leaves_a_store_that_serves_what_is_whole", f"{STORE}/log.rs", "        device::sync_data(&file)?;\n", ""),
     ("forebay-store", "crash::a_crash_at_any_moment_leaves_a_store_that_serves_what_is_whole", f"{STORE}/replay.rs", "!cut && self.boot == Some(boot)", "!cut"),
 ]

@@ -61,11 +61,9 @@ impl Shared {
     pub(crate) fn read_batch(&self, reads: &mut [BatchRead<'_>], caching: Caching) {
         let mut placed = Vec::new();
         for (read, of) in reads.iter_mut().enumerate() {
-            match self.index.small(of.id).filter(|_| is_small(of.size)) {
-                Some((pack, place)) if u64::from(place.len()) == of.size && self.is_readable(pack.directory) => {
-                    placed.push(Placed { read, pack, place });
-                }
-                _ => self.read_one(of, caching),
+            match Some(of.size).filter(|size| is_small(*size)).and_then(|size| self.small_here(of.id, size)) {
+                Some((pack, place)) => placed.push(Placed { read, pack, place }),
+                None => self.read_one(of, caching),
             }
         }
         placed.sort_unstable_by_key(Placed::position);

@@ -36,6 +36,9 @@ pub(crate) fn if_due(writer: &mut Writer) {
     let directory = writer.directory.index;
     let packs = writer.shared.index.packs_of(directory);
     let larges = writer.shared.index.larges_of(directory);
+    // A log that is written anew is younger than what it says.
+    packs.iter().for_each(|pack| writer.directory.prove_pack(pack));
+    larges.iter().for_each(|large| writer.directory.prove_large(large));
     if forced || writer.log.len() > 2 * live_len(&packs, &larges) {
         match rewrite(&writer.shared, &writer.directory.root, writer.directory.boot, &packs, &larges) {
             Ok(log) => {

@@ -14,9 +14,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::read::Caching;
@@ -169,6 +169,18 @@ impl Root {
         is_file.then(|| (stat.st_ctime as i64).max(stat.st_mtime as i64))
     }
 
+    /// When a file was last written, renamed or changed in any way, in nanoseconds.
+    pub(crate) fn changed_ns(&self, name: &str) -> Option<i128> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec))
+    }
+
+    /// When a file's bytes were last written, in nanoseconds, as it says.
+    pub(crate) fn written_ns(&self, name: &str) -> Option<i128> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec))
+    }
+
     /// Whether its file system is in memory.
     pub(crate) fn is_in_memory(&self) -> bool {
         const TMPFS: i64 = 0x0102_1994;
@@ -316,6 +328,14 @@ pub(crate) fn truncate(file: &OwnedFd, len: u64) -> io::Result<()> {
     #[cfg(test)]
     journal::on_file(file, |file| journal::Step::Truncate { file, len });
     Ok(())
+}
+
+/// Lets a file say that it was written this moment. The kernel's own times are of its last tick.
+pub(crate) fn touch(file: &OwnedFd) -> io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    let now = Timespec { tv_sec: now.as_secs() as i64, tv_nsec: now.subsec_nanos().into() };
+    let times = Timestamps { last_access: now, last_modification: now };
+    Ok(rustix::fs::futimens(file, &times)?)
 }
 
 /// Writes a file's bytes to the disk.

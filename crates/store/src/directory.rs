@@ -17,11 +17,11 @@ use crate::device::{self, Root};
 use crate::error::StoreError;
 use crate::eviction::{Owner, Unit};
 use crate::group::Groups;
-use crate::large::LARGE;
+use crate::large::{LARGE, Large};
 use crate::lease;
-use crate::log::{Found, Log, Opened};
+use crate::log::{Found, LOG, Log, Opened};
 use crate::options::{BootId, DirectoryOptions, Reserve, share};
-use crate::pack::{self, PACKS};
+use crate::pack::{self, PACKS, Pack};
 use crate::past_cache::PastCache;
 use crate::queue::Queue;
 
@@ -44,6 +44,8 @@ pub(crate) struct Directory {
     /// Whether the kernel's leases can be relied on here, so that holes may be punched.
     pub(crate) may_punch: bool,
     has_holes: AtomicBool,
+    /// When its log was last written before this process opened it. What was changed after that, somebody else changed.
+    log_written_ns: i128,
     /// Bytes that the store may use here.
     pub(crate) quota: u64,
     /// Bytes of the file system to be left free.
@@ -115,6 +117,7 @@ impl Directory {
             tracing::info!(directory = %path.display(), "no reliable leases here: files are removed whole");
         }
         let has_holes = lease::can_punch(&root);
+        let log_written_ns = root.written_ns(LOG).unwrap_or(0);
         let total = root.space().map_err(fail)?.total;
         let quota = match capacity {
             Capacity::Bytes(bytes) => bytes.0,
@@ -128,6 +131,7 @@ impl Directory {
             boot: boot.at(dev, ino),
             may_punch,
             has_holes: has_holes.into(),
+            log_written_ns,
             quota,
             reserve: reserve.bytes(total),
             pack_size: pack::pack_size(quota),
@@ -179,6 +183,16 @@ impl Directory {
             // The writer takes its contents out of the index.
             self.queue.wake();
         }
+    }
+
+    /// Looks, if nobody has, whether a pack that was found at the start is as it was.
+    pub(crate) fn prove_pack(&self, pack: &Pack) {
+        pack.prove(&self.root, self.log_written_ns);
+    }
+
+    /// The same of a large content.
+    pub(crate) fn prove_large(&self, large: &Large) {
+        large.prove(&self.root, self.log_written_ns);
     }
 
     /// Whether its file system makes holes in files, as far as is known.

@@ -213,6 +213,8 @@ impl Writer {
 
     /// Lets an extent go. The batch is flushed.
     pub(crate) fn evict_extent(&mut self, large: &Arc<Large>, extent: ExtentIndex) {
+        // Before the file is changed.
+        self.directory.prove_large(large);
         let Some(taken) = large.take_extent(extent) else { return };
         self.account_gone(&taken);
         // One that is out of the index is let go as a whole: what the log says of its id may be about another.

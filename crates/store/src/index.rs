@@ -202,6 +202,44 @@ impl Index {
         true
     }
 
+    /// Adds those of many small objects that belong to one half of the index, in order; those that are here already are left
+    /// out. The halves have no lock in common.
+    pub(crate) fn insert_half<'a>(&self, half: u64, objects: impl Iterator<Item = (ContentId, SmallPlace, &'a Pack)>) {
+        let mut added = 0;
+        // Of objects that follow each other in one pack.
+        let mut run: Option<(&Pack, u64, u64)> = None;
+        let end = |run: Option<(&Pack, u64, u64)>| {
+            if let Some((pack, count, bytes)) = run {
+                pack.objects.fetch_add(count, Ordering::Relaxed);
+                pack.unit.bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
+        };
+        for (id, place, pack) in objects.filter(|(id, ..)| SmallMap::half(*id) == half) {
+            let mut shard = self.small.shard(id);
+            match shard.get_mut(id) {
+                Some(old) if self.has_pack(old.pack) => continue,
+                Some(dead) => {
+                    *dead = place;
+                    sub(&self.dead, 1);
+                }
+                None => shard.insert(id, place),
+            }
+            drop(shard);
+            added += 1;
+            let (_, count, bytes) = match &mut run {
+                Some(run) if std::ptr::eq(run.0, pack) => run,
+                other => {
+                    end(other.take());
+                    other.insert((pack, 0, 0))
+                }
+            };
+            *count += 1;
+            *bytes += entry_len(place.len().into());
+        }
+        end(run);
+        self.objects.fetch_add(added, Ordering::Relaxed);
+    }
+
     /// Takes a small object out, if it still lies at that place of that pack.
     pub(crate) fn remove_small(&self, id: ContentId, place: SmallPlace, pack: &Pack) -> bool {
         let mut shard = self.small.shard(id);

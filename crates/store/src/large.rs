@@ -56,6 +56,8 @@ pub(crate) struct Large {
     pub(crate) read: AtomicU64,
     /// It is being copied to another directory.
     pub(crate) is_moving: AtomicBool,
+    /// Whether what the log says of its pages being verified can be relied on hangs on when its file was changed.
+    pub(crate) is_unproved: AtomicBool,
 }
 
 /// What is resident of one extent. A bit a page.
@@ -93,12 +95,33 @@ impl Large {
             begun: Instant::now(),
             read: AtomicU64::new(0),
             is_moving: AtomicBool::new(false),
+            is_unproved: AtomicBool::new(false),
         }
     }
 
     /// Its file's name now.
     pub(crate) fn name(&self) -> String {
         name(self.id, self.generation.load(Ordering::Acquire))
+    }
+
+    /// Believes the log if the file was not changed since that was: after it somebody else did, and every page is to be
+    /// compared again.
+    pub(crate) fn prove(&self, root: &Root, log_written_ns: i128) {
+        if !self.is_unproved.load(Ordering::Acquire) {
+            return;
+        }
+        let is_as_it_was = root.changed_ns(&self.name()).is_some_and(|changed| changed < log_written_ns);
+        if !is_as_it_was {
+            self.forget_verified();
+        }
+        self.is_unproved.store(false, Ordering::Release);
+    }
+
+    /// Every page is to be compared with its sums when it is next read.
+    pub(crate) fn forget_verified(&self) {
+        for extent in self.extents.read().values() {
+            extent.verified.store(0, Ordering::Release);
+        }
     }
 
     /// Its file.

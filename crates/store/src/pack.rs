@@ -53,6 +53,13 @@ pub(crate) fn is_worth_rewriting(live: u64, len: u64) -> bool {
     live <= len / LIVE_MIN
 }
 
+/// What the log says of entries being verified: not to be relied on,
+const NOT_BELIEVED: u8 = 0;
+/// to be relied on if the file is as it was,
+const UNPROVED: u8 = 1;
+/// to be relied on.
+const BELIEVED: u8 = 2;
+
 /// A pack.
 #[derive(Debug)]
 pub(crate) struct Pack {
@@ -80,8 +87,8 @@ pub(crate) struct Pack {
     pub(crate) gone: AtomicBool,
     /// When it was begun, or recovered.
     pub(crate) begun: Instant,
-    /// What the log says of its entries being verified can be relied on.
-    believed: AtomicBool,
+    /// Whether what the log says of its entries being verified can be relied on.
+    belief: AtomicU8,
     /// Its descriptor.
     pub(crate) file: Arc<FileSlot>,
     /// Its descriptor for reading past the page cache.
@@ -104,7 +111,7 @@ impl Pack {
             unit: holder.new_unit(Owner::Pack(Weak::clone(pack)), group),
             gone: false.into(),
             begun: Instant::now(),
-            believed: false.into(),
+            belief: NOT_BELIEVED.into(),
             file,
             direct: Arc::default(),
         })
@@ -112,12 +119,25 @@ impl Pack {
 
     /// Whether what the log says of its entries being verified can be relied on.
     pub(crate) fn is_believed(&self) -> bool {
-        self.believed.load(Ordering::Acquire)
+        self.belief.load(Ordering::Acquire) == BELIEVED
+    }
+
+    /// Whether that hangs on when its file was changed.
+    pub(crate) fn is_unproved(&self) -> bool {
+        self.belief.load(Ordering::Acquire) == UNPROVED
     }
 
     /// The whole log was read, and is of this start of the machine.
     pub(crate) fn believe(&self) {
-        self.believed.store(true, Ordering::Release);
+        self.belief.store(UNPROVED, Ordering::Release);
+    }
+
+    /// Believes the log if the file was not changed since that was: after it somebody else did.
+    pub(crate) fn prove(&self, root: &Root, log_written_ns: i128) {
+        if self.is_unproved() {
+            let is_as_it_was = root.changed_ns(&name(self.number)).is_some_and(|changed| changed < log_written_ns);
+            self.belief.store(if is_as_it_was { BELIEVED } else { NOT_BELIEVED }, Ordering::Release);
+        }
     }
 
     pub(crate) fn heat(&self) -> u8 {

@@ -112,7 +112,7 @@ impl Shared {
             return Residency::Whole;
         }
         if is_small(size) {
-            return if self.small_is_here(id, size) { Residency::Whole } else { Residency::None };
+            return if self.small_here(id, size).is_some() { Residency::Whole } else { Residency::None };
         }
         match self.large_here(id, size) {
             None => Residency::None,
@@ -133,14 +133,23 @@ impl Shared {
         !self.is_closed() && !self.directories[directory].is_down()
     }
 
-    fn small_is_here(&self, id: ContentId, size: u64) -> bool {
-        let here =
-            |(pack, place): (PackUse, SmallPlace)| u64::from(place.len()) == size && self.is_readable(pack.directory);
-        self.index.small(id).is_some_and(here)
+    fn large_here(&self, id: ContentId, size: u64) -> Option<Arc<Large>> {
+        let large = self.index.large(id).filter(|large| large.size == size && self.is_readable(large.directory))?;
+        self.directories[large.directory].prove_large(&large);
+        Some(large)
     }
 
-    fn large_here(&self, id: ContentId, size: u64) -> Option<Arc<Large>> {
-        self.index.large(id).filter(|large| large.size == size && self.is_readable(large.directory))
+    /// A small object and its pack, if it is of that size and can be read.
+    pub(crate) fn small_here(&self, id: ContentId, size: u64) -> Option<(PackUse, SmallPlace)> {
+        let (pack, place) = self.index.small(id)?;
+        if u64::from(place.len()) != size || !self.is_readable(pack.directory) {
+            return None;
+        }
+        if pack.is_unproved() {
+            self.directories[pack.directory].prove_pack(&pack);
+        }
+        let place = place.in_pack(&pack);
+        Some((pack, place))
     }
 
     pub(crate) fn read(
@@ -196,10 +205,7 @@ impl Shared {
         buffer: &mut [u8],
         reach: Reach,
     ) -> Result<(), Failure> {
-        let (pack, place) = self.index.small(id).ok_or(Failure::Absent)?;
-        if u64::from(place.len()) != size || !self.is_readable(pack.directory) {
-            return Err(Failure::Absent);
-        }
+        let (pack, place) = self.small_here(id, size).ok_or(Failure::Absent)?;
         self.try_small(&pack, id, place, range, buffer, reach)
             .inspect(|()| self.small_was_read(&pack, id, place, range.len()))
             .inspect_err(|failure| self.small_failed(&pack, id, place, failure))

@@ -5,8 +5,10 @@
 //! unverified.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use forebay_model::{ContentId, EXTENT, ExtentIndex, SMALL_MAX};
 
@@ -18,6 +20,11 @@ use crate::options::BootId;
 use crate::pack::{Pack, entry_len};
 use crate::record::Record;
 
+/// Small objects that are brought into the index at once: 2 MiB of them.
+const SMALLS: usize = 64 << 10;
+/// Fewer are not worth a second thread.
+const SMALLS_MIN: usize = 4096;
+
 /// What a log has said so far.
 pub(crate) struct Replay<'a> {
     index: &'a Index,
@@ -25,6 +32,8 @@ pub(crate) struct Replay<'a> {
     /// With the number of `Boot` records before each.
     packs: HashMap<u32, (Arc<Pack>, u32)>,
     larges: HashMap<ContentId, Arc<Large>>,
+    /// Small objects that follow each other in the log, and are not in the index yet; with their packs' numbers.
+    smalls: Vec<(ContentId, SmallPlace, u32)>,
     /// The mark of the last `Boot`.
     pub(crate) boot: Option<BootId>,
     boots: u32,
@@ -54,6 +63,7 @@ impl<'a> Replay<'a> {
             holder,
             packs: HashMap::new(),
             larges: HashMap::new(),
+            smalls: Vec::new(),
             boot: None,
             boots: 0,
             closed: false,
@@ -66,6 +76,9 @@ impl<'a> Replay<'a> {
     /// Takes in the next record.
     pub(crate) fn apply(&mut self, record: Record) {
         self.closed = record == Record::Closed;
+        if !matches!(record, Record::Small { .. }) {
+            self.add_smalls();
+        }
         self.empty &= matches!(record, Record::Boot(_) | Record::Closed);
         match record {
             Record::Boot(boot) => {
@@ -139,23 +152,49 @@ impl<'a> Replay<'a> {
         }
         // In a pack begun before the last `Boot` nothing counts as verified: none is written to after a start.
         let place = SmallPlace::recorded(pack.slot, offset, len, verified && *boots == self.boots);
-        let entry = entry_len(len.into());
-        pack.len.fetch_max(u64::from(offset) + entry, Ordering::Relaxed);
-        if self.index.insert_small(id, place, pack) {
-            pack.unit.bytes.fetch_add(entry, Ordering::Relaxed);
+        pack.len.fetch_max(u64::from(offset) + entry_len(len.into()), Ordering::Relaxed);
+        self.smalls.push((id, place, number));
+        if self.smalls.len() >= SMALLS {
+            self.add_smalls();
         }
+    }
+
+    /// Brings into the index what follows each other, on two cores if it is much.
+    fn add_smalls(&mut self) {
+        let (smalls, packs) = (mem::take(&mut self.smalls), &self.packs);
+        let add = |half| {
+            let mut last: Option<(u32, &Pack)> = None;
+            let objects = smalls.iter().filter_map(|(id, place, number)| {
+                // Mostly the one before.
+                if last.is_none_or(|(known, _)| known != *number) {
+                    last = packs.get(number).map(|(pack, _)| (*number, &**pack));
+                }
+                last.map(|(_, pack)| (*id, *place, pack))
+            });
+            self.index.insert_half(half, objects);
+        };
+        if smalls.len() < SMALLS_MIN {
+            add(0);
+            add(1);
+        } else {
+            thread::scope(|scope| {
+                scope.spawn(|| add(1));
+                add(0);
+            });
+        }
+        self.smalls = smalls;
+        self.smalls.clear();
     }
 
     fn forget_verified(&self) {
         for large in self.larges.values() {
-            for extent in large.extents.read().values() {
-                extent.verified.store(0, Ordering::Relaxed);
-            }
+            large.forget_verified();
         }
     }
 
     /// All records were given. `cut`: the log is cut behind them; `boot`: this start of the machine at this place.
-    pub(crate) fn end(self, cut: bool, boot: BootId) -> Replayed {
+    pub(crate) fn end(mut self, cut: bool, boot: BootId) -> Replayed {
+        self.add_smalls();
         let trusted = !cut && self.boot == Some(boot);
         if !trusted {
             self.forget_verified();
@@ -167,6 +206,7 @@ impl<'a> Replay<'a> {
             pack
         });
         let packs = packs.collect();
+        self.larges.values().for_each(|large| large.is_unproved.store(trusted, Ordering::Release));
         let is_kept = |large: &Arc<Large>| !large.extents.read().is_empty() && self.index.insert_large(large).is_ok();
         let (larges, gone) = self.larges.into_values().partition(is_kept);
         Replayed { trusted, packs, larges, gone }

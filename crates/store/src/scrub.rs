@@ -89,6 +89,7 @@ fn pass(shared: &Shared, mut pace: Pace, of: Of) -> Flow {
         let packs = shared.index.packs_of(directory.index).into_iter().filter(is_due);
         targets.extend(packs.map(|pack| (touched(&pack.unit), Target::Pack(pack))));
         for large in shared.index.larges_of(directory.index) {
+            directory.prove_large(&large);
             let extents = large.extents.read();
             targets.extend(extents.iter().map(|(index, extent)| {
                 (touched(&extent.unit), Target::Extent(Arc::clone(&large), ExtentIndex(*index)))
@@ -108,7 +109,10 @@ fn pass(shared: &Shared, mut pace: Pace, of: Of) -> Flow {
 /// The slots of packs that have an object which was not checked since the machine started.
 fn unverified_packs(shared: &Shared) -> HashSet<u32> {
     let packs = (0..shared.directories.len()).flat_map(|directory| shared.index.packs_of(directory));
-    let packs: HashMap<u32, Arc<Pack>> = packs.map(|pack| (pack.slot, pack)).collect();
+    let packs: HashMap<u32, Arc<Pack>> = packs
+        .inspect(|pack| shared.directories[pack.directory].prove_pack(pack))
+        .map(|pack| (pack.slot, pack))
+        .collect();
     let mut unverified = HashSet::new();
     let all: Result<(), ()> = shared.index.for_each_small(|_, place| {
         let pack = packs.get(&place.pack).filter(|pack| !place.in_pack(pack).is_verified());

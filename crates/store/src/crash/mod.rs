@@ -136,7 +136,13 @@ fn crash_twice(past: &Past, kind: Kind, scratch: &Path, seed: u64, seen: &mut Se
         let crash = if random.random_ratio(1, 3) { Crash::Process } else { Crash::Machine };
         // Recovery is short: it would hardly ever be hit.
         let end = if random.random_ratio(1, 3) { past.steps.len().min(16) } else { past.steps.len() };
-        let at = random.random_range(0..=end);
+        // Half of them beside a step that takes something away: there order counts.
+        let takes = |step: &Step| matches!(step, Step::Punch { .. } | Step::Rename { .. } | Step::Unlink { .. });
+        let near: Vec<usize> = (0..end).filter(|at| takes(&past.steps[*at])).collect();
+        let at = match near.get(random.random_range(0..=near.len().max(1))) {
+            Some(at) if random.random_ratio(1, 2) => at + random.random_range(0..=1),
+            _ => random.random_range(0..=end),
+        };
         let left = past.crash(crash, at, random.random());
         let disk = left.now();
         let expected = expected(&disk);

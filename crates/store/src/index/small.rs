@@ -34,6 +34,11 @@ impl SmallMap {
         Self(Striped::new(SHARDS))
     }
 
+    /// Which half of the shards an id belongs to: 0 or 1.
+    pub(super) fn half(id: ContentId) -> u64 {
+        shard_of(hash(id)) as u64 % 2
+    }
+
     /// The shard of an id, for reading.
     pub(super) fn reading(&self, id: ContentId) -> Reading<'_, Shard> {
         self.0.read(shard_of(hash(id)))

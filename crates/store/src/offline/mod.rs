@@ -128,6 +128,10 @@ impl Offline {
         report.is_believed = found.trusted;
         let mut larges = found.larges;
         larges.sort_unstable_by_key(|large| large.id);
+        // As a store does when it first reads them.
+        let log_written_ns = root.written_ns(LOG).unwrap_or(0);
+        found.packs.iter().for_each(|pack| pack.prove(&root, log_written_ns));
+        larges.iter().for_each(|large| large.prove(&root, log_written_ns));
         let packs = shelve(&index, found.packs);
         Ok(Self { root, index, packs, larges, log: report, in_use_by })
     }

@@ -58,6 +58,8 @@ impl Writer {
 
     /// An object is out of the index, and a record says so: its room is given back.
     pub(super) fn free_entry(&mut self, pack: &Arc<Pack>, place: SmallPlace) {
+        // Before the file is changed.
+        self.directory.prove_pack(pack);
         let start = u64::from(place.offset);
         let hole = pack.dead.lock().add(start..start + entry_len(place.len().into()));
         if hole.is_empty()

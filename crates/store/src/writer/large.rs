@@ -21,6 +21,8 @@ impl Writer {
         let (page, bytes) = (fill.page, page_len(fill.size, fill.page));
         let known = self.shared.index.large(fill.id);
         if let Some(large) = &known {
+            // Before the file is changed.
+            self.directory.prove_large(large);
             if large.size != fill.size {
                 return Err(NotKept::Invalid);
             }

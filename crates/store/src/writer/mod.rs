@@ -185,7 +185,7 @@ impl Writer {
         if !self.directory.is_down() {
             self.record(&Record::Closed);
             self.flush();
-            if let Err(error) = self.log.sync() {
+            if let Err(error) = self.log.sync().and_then(|()| self.log.end()) {
                 tracing::warn!(directory = %self.directory.root.path().display(), %error, "index log not synced");
             }
         }
