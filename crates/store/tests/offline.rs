@@ -9,7 +9,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use forebay_model::{BLOCK, ByteRange, ContentId, EXTENT, PAGE, PageIndex, block_sum, page_len};
 use forebay_store::{
@@ -75,6 +75,12 @@ impl Stopped {
     }
 
     /// Lays it out as it was. The directory is the same: its log is believed in the same start of the machine.
+    /// As if the log had been written after all that is done to the files.
+    fn trust(&self) {
+        let log = fs::File::options().write(true).open(self.path().join("index.log")).unwrap();
+        log.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+    }
+
     fn lay(&self) {
         for entry in fs::read_dir(self.path()).unwrap() {
             let entry = entry.unwrap();
@@ -103,6 +109,9 @@ impl Stopped {
         for boot in BOOTS {
             self.lay();
             harm();
+            if fs::exists(self.path().join("index.log")).unwrap() {
+                self.trust();
+            }
             let before = state(&self.path());
             let told = tell(&self.path(), boot);
             assert_eq!(state(&self.path()), before, "{what}: something in the directory has changed");
@@ -272,6 +281,20 @@ fn a_whole_store_is_whole() {
     assert!(log.records > 17 && log.cut.is_none());
     let offline = Offline::open(&stopped.path(), Some(BootId([2; 16]))).unwrap();
     assert_eq!((offline.log().boot, offline.log().is_believed), (Some(BootId([1; 16])), false));
+}
+
+#[test]
+fn what_was_changed_after_the_log_was_is_told_to_be_dropped() {
+    let stopped = Stopped::make();
+    for (number, ..) in CONTENTS.into_iter().filter(|(number, ..)| *number != FORGOTTEN) {
+        stopped.lay();
+        let file = stopped.file(number);
+        flip(&file, fs::metadata(&file).unwrap().len() - 1);
+        let told = tell(&stopped.path(), 1);
+        assert!(told.findings.iter().all(|finding| finding.fate == Fate::Dropped), "{:#?}", told.findings);
+        assert_eq!(told.findings.len(), 1);
+        assert_eq!(found(&stopped.path(), 1).1, told.readable);
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The cache that is simulated: packs and extents as the store makes them, without their bytes.
 //!
-//! What is modelled: packs of one group each, closed at the length that the store closes them at, with the headers of their
-//! entries; extents of large contents; room made by whole packs and extents, and with a plan by single objects, whose holes
-//! are whole blocks; hot objects written again. Not modelled: the index log, queues, several directories, handed-out contents.
+//! What is modelled: packs of one group each, closed at the length that the store closes them at; extents of large contents;
+//! room made by whole packs and extents, and with a plan by single objects, whose holes are whole blocks; hot objects written
+//! again. Not modelled: the room that headers take, the index log, queues, several directories, handed-out contents.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -114,7 +114,6 @@ impl Cache {
     /// Keeps a piece. False: it was refused.
     pub(super) fn keep(&mut self, access: &Access, piece: Piece, len: u64) -> bool {
         let is_small = is_small(access.size);
-        let len = if is_small { pack::entry_len(len) } else { len };
         self.clock += len;
         let extent = (piece.0, piece.1.extent());
         let protect = self.extents.get(&extent).copied().filter(|_| !is_small);
@@ -147,7 +146,7 @@ impl Cache {
         held.unit.touch(self.clock);
         held.pieces.push(piece);
         let place = Place { unit: Arc::clone(&held.unit), offset: held.len, len, is_hot: false };
-        held.len += len;
+        held.len += pack::entry_len(len);
         self.place.insert(piece, place);
         self.used += len;
     }
@@ -230,8 +229,8 @@ impl Cache {
         let at = Arc::as_ptr(&place.unit).addr();
         let Some(held) = self.held.get_mut(&at) else { return };
         held.pieces.retain(|other| *other != piece);
-        let hole = held.dead.add(place.offset..place.offset + place.len);
-        let freed = hole.end - hole.start;
+        let hole = held.dead.add(place.offset..place.offset + pack::entry_len(place.len));
+        let freed = (hole.end - hole.start).min(held.unit.bytes.load(Ordering::Relaxed));
         held.unit.bytes.fetch_sub(freed, Ordering::Relaxed);
         self.used -= freed;
         let live: u64 = held.pieces.iter().filter_map(|piece| self.place.get(piece)).map(|place| place.len).sum();
