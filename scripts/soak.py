@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The tests again, longer (make soak): properties and crashes with 10^4 cases, the memory of the crates with unsafe code
-watched by AddressSanitizer, every fuzz target for ten minutes with the compiler's coverage to guide it, defects planted for the
+"""The tests again, longer (make soak): properties and crashes with 10^4 cases, all Rust tests watched by AddressSanitizer, a
+store of ten million objects, every fuzz target for ten minutes with the compiler's coverage to guide it, defects planted for the
 targets to find, and rounds of the tests with real parts, faults and kills.
 
 Goes on after a failure, writes bench/results/soak.json, and ends with status 1 when anything failed.
@@ -23,8 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 # The tests in which timing and order can differ from run to run.
 ROUND_TESTS = ["test_openclipart.py", "test_faults.py", "test_changes.py", "test_lifecycle.py", "test_disk.py", "test_network.py"]
 STEP_SECONDS = 2400
-# The crates that have unsafe code, and those that read bytes of others.
-WATCHED = ["forebay-store", "forebay-fuse", "forebay-wire", "forebay-model"]
 # The crates that have fuzz targets: the tests whose names begin with `fuzz::`.
 FUZZED = ["forebay-store", "forebay-wire"]
 TARGET = f"{os.uname().machine}-unknown-linux-gnu"
@@ -105,13 +103,14 @@ def main() -> int:
             {"PROPTEST_CASES": str(options.cases)},
         ),
         step(
-            f"AddressSanitizer: {', '.join(WATCHED)}",
-            [*cargo, "--lib", "--tests", "--target", TARGET, "--target-dir", "target/asan"]
-            + [word for crate in WATCHED for word in ("-p", crate)],
+            "AddressSanitizer: all Rust tests",
+            [*cargo, "--workspace", "--lib", "--tests", "--target", TARGET, "--target-dir", "target/asan"],
             # The compiler lets a stable release use the sanitizer under this name only.
             {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "-Zsanitizer=address"},
         ),
     ]
+    example = ["cargo", "run", "--release", "--locked", "-p", "forebay-store", "--example", "ten_million", "--"]
+    steps.append(step("ten million objects", [*example, str(ROOT / "target" / "ten-million")]))
     steps += fuzz(options.fuzz_seconds)
     steps.append(step("planted defects are found", [sys.executable, "scripts/planted.py"]))
     for number in range(options.rounds):
