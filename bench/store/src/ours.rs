@@ -33,7 +33,7 @@ pub(crate) struct Ours {
 impl Ours {
     /// Opens the store in `directory` and waits until all that lies there is known.
     pub(crate) fn open(directory: &Path, capacity: u64, data: &Data, caching: Caching) -> Result<Self> {
-        let directory = DirectoryOptions { path: directory.to_owned(), capacity: Capacity::Bytes(ByteSize(capacity)) };
+        let directory = DirectoryOptions::new(directory.to_owned(), Capacity::Bytes(ByteSize(capacity)));
         let options = StoreOptions { reserve: Reserve::Bytes(ByteSize(0)), ..StoreOptions::new(vec![directory]) };
         let (store, _) = Store::open(&options).map_err(Error::other)?;
         let (room, kept) = (Arc::new(Room::new(UNDER_WAY)), Arc::default());
