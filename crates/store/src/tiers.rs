@@ -48,7 +48,11 @@ impl Adoption {
 }
 
 impl Drop for Adoption {
+    /// It has come there, or stays and may be asked for again.
     fn drop(&mut self) {
+        for extent in self.from.extents.read().values() {
+            extent.unit.is_leaving.store(false, Ordering::Relaxed);
+        }
         self.from.is_moving.store(false, Ordering::Release);
     }
 }
