@@ -75,7 +75,7 @@ pub(crate) struct Writer {
     pub(crate) space: Option<KnownSpace>,
     pub(crate) writeback: Writeback,
     /// Holes that are to be punched once nobody reads there.
-    holes: Holes,
+    pub(crate) holes: Holes,
     admission: Gate,
     /// The directory is down, and its contents are out of the index.
     pub(crate) is_purged: bool,
@@ -159,6 +159,11 @@ impl Writer {
     }
 
     fn work_on(mut self) {
+        let packs = self.shared.index.packs_of(self.directory.index);
+        for pack in packs.iter().filter(|pack| pack.objects.load(Ordering::Relaxed) == 0) {
+            self.drop_pack(pack);
+        }
+        drop(packs);
         loop {
             match self.directory.queue.take(BATCH, BATCH_BYTES) {
                 Taken::Orders(orders) => self.work(orders),
@@ -182,7 +187,10 @@ impl Writer {
         {
             self.writeback_failed(&failed);
         }
-        if !self.directory.is_down() {
+        if self.log_is_stale && !self.directory.is_down() {
+            compact::if_due(self);
+        }
+        if !self.directory.is_down() && !self.log_is_stale {
             self.record(&Record::Closed);
             self.flush();
             if let Err(error) = self.log.sync().and_then(|()| self.log.end()) {
@@ -252,8 +260,13 @@ impl Writer {
         if let Some(pack) = &pack {
             self.shared.index.remove_small(id, place, pack);
         }
-        if self.shared.index.small(id).is_none_or(|(pack, _)| pack.directory != self.directory.index) {
-            self.record(&Record::SmallGone { id });
+        self.record(&Record::SmallGone { id });
+        if let Some((pack, now)) = self.shared.index.small(id)
+            && pack.directory == self.directory.index
+        {
+            // It was kept anew: a log names the place that it names first.
+            let (offset, len, verified) = (now.offset, now.len(), now.is_verified());
+            self.record(&Record::Small { id, pack: pack.number, offset, len, verified });
         }
         if let Some(pack) = pack {
             self.free_entry(&pack, place);
@@ -343,6 +356,9 @@ impl Writer {
             match reason {
                 None => self.publish(pending),
                 Some(reason) => {
+                    if let What::Moved(id, moved) = &pending.what {
+                        self.not_moved(*id, moved);
+                    }
                     if let Some(done) = pending.done {
                         self.refuse(done, reason);
                     }
