@@ -23,6 +23,9 @@ use crate::recovery::Recovery;
 use crate::replay::{Replay, Replayed};
 use crate::shared::Shared;
 
+/// The block of most file systems: a file's last one is counted as far as the file goes.
+const FILE_BLOCK: u64 = 4096;
+
 /// What a directory's writer starts from.
 pub(crate) struct Recovered {
     pub(crate) log: Log,
@@ -86,14 +89,16 @@ pub(crate) fn recover(shared: &Shared, directory: &Directory, found: Found) -> O
             directory.take_out(&error);
         }
     }
-    end(shared, directory, &report);
+    if directory.end_recovery() {
+        shared.recoveries.end(&report, found.elsewhere, |again| shared.index.insert_again(again));
+    }
     Some(Recovered { log, log_is_stale, log_is_incomplete, evictor, next_pack })
 }
 
 /// Says that a directory is known, or never will be, unless that was said before.
 pub(crate) fn end(shared: &Shared, directory: &Directory, report: &Recovery) {
     if directory.end_recovery() {
-        shared.recoveries.end(report);
+        shared.recoveries.end(report, Vec::new(), |again| shared.index.insert_again(again));
     }
 }
 
@@ -110,7 +115,9 @@ fn settle(directory: &Directory, found: &Replayed, evictor: &mut Evictor, report
         is_as_it_was &= directory.prove_pack(pack);
         // What is a hole takes no room; what is gone and none does.
         let len = pack.len.load(Ordering::Relaxed);
-        let taken = directory.root.room_of(&pack::name(pack.number)).map_or(len, |room| room.min(len));
+        let beyond = len.next_multiple_of(FILE_BLOCK) - len;
+        let room = directory.root.room_of(&pack::name(pack.number));
+        let taken = room.map_or(len, |room| room.saturating_sub(beyond).min(len));
         pack.unit.bytes.store(taken, Ordering::Relaxed);
         count(&pack.unit);
         report.contents += pack.objects.load(Ordering::Relaxed);
