@@ -40,6 +40,7 @@ pub(crate) fn if_due(writer: &mut Writer) {
     packs.iter().for_each(|pack| _ = writer.directory.prove_pack(pack));
     larges.iter().for_each(|large| _ = writer.directory.prove_large(large));
     if forced || writer.log.len() > 2 * live_len(&packs, &larges) {
+        assert!(writer.has_no_records(), "they would be of no use in another log");
         match rewrite(&writer.shared, &writer.directory.root, writer.directory.boot, &packs, &larges) {
             Ok(log) => {
                 writer.log = log;

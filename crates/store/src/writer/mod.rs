@@ -159,11 +159,15 @@ impl Writer {
     }
 
     fn work_on(mut self) {
+        if self.log_is_stale {
+            compact::if_due(&mut self);
+        }
         let packs = self.shared.index.packs_of(self.directory.index);
         for pack in packs.iter().filter(|pack| pack.objects.load(Ordering::Relaxed) == 0) {
             self.drop_pack(pack);
         }
         drop(packs);
+        self.flush();
         loop {
             match self.directory.queue.take(BATCH, BATCH_BYTES) {
                 Taken::Orders(orders) => self.work(orders),
@@ -316,6 +320,11 @@ impl Writer {
             Ok(None) => done.call(Kept::Yes),
             Err(reason) => self.refuse(done, reason),
         }
+    }
+
+    /// Whether no record waits to be written: those that wait are encoded for this very log.
+    pub(crate) fn has_no_records(&self) -> bool {
+        self.batch.records.is_empty()
     }
 
     /// Adds a record to the batch.
