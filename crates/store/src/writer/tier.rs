@@ -166,7 +166,9 @@ impl Writer {
     /// Sends a unit that nobody has read for long to a slower directory, if there is one.
     fn send_idle_away(&mut self) {
         self.directory.rest_from_promotions(REST);
-        let now = Moment { clock: self.directory.clock(), quota: self.directory.quota };
+        // Of what is read in turns, all of the store's worth may be read before it is read again.
+        let quota = self.shared.directories.iter().map(|directory| directory.quota).sum();
+        let now = Moment { clock: self.directory.clock(), quota };
         let open_packs = &self.open_packs;
         let may = |unit: &Unit| !unit.is_leaving.load(Ordering::Relaxed) && may_go(unit, open_packs);
         let Some(unit) = self.evictor.idle(now, &may) else { return };
