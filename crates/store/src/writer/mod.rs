@@ -77,6 +77,8 @@ pub(crate) struct Writer {
     /// Holes that are to be punched once nobody reads there.
     pub(crate) holes: Holes,
     admission: Gate,
+    /// Packs that were found empty are gone.
+    found_is_clean: bool,
     /// The directory is down, and its contents are out of the index.
     pub(crate) is_purged: bool,
 }
@@ -154,6 +156,7 @@ impl Writer {
             writeback: Writeback::default(),
             holes: Holes::default(),
             admission: Gate::new(shared.admission, Instant::now()),
+            found_is_clean: false,
             is_purged: false,
         }
     }
@@ -162,12 +165,6 @@ impl Writer {
         if self.log_is_stale {
             compact::if_due(&mut self);
         }
-        let packs = self.shared.index.packs_of(self.directory.index);
-        for pack in packs.iter().filter(|pack| pack.objects.load(Ordering::Relaxed) == 0) {
-            self.drop_pack(pack);
-        }
-        drop(packs);
-        self.flush();
         loop {
             match self.directory.queue.take(BATCH, BATCH_BYTES) {
                 Taken::Orders(orders) => self.work(orders),
@@ -205,6 +202,17 @@ impl Writer {
         self.directory.queue.end();
     }
 
+    /// Drops packs that were found at the start and in which nothing lives.
+    fn drop_empty(&mut self) {
+        self.found_is_clean = true;
+        for pack in self.shared.index.packs_of(self.directory.index) {
+            if pack.objects.load(Ordering::Relaxed) == 0 {
+                self.drop_pack(&pack);
+            }
+        }
+        self.flush();
+    }
+
     fn work(&mut self, orders: Vec<Order>) {
         if self.log_is_stale && !self.directory.is_down() && !self.directory.is_without_room() {
             compact::if_due(self);
@@ -212,6 +220,10 @@ impl Writer {
                 // The room that the log needs may be the cache's own.
                 let _ = self.evict_one(Among::All(None));
             }
+        }
+        // What another directory had first may be found here after all, until its log is read too.
+        if !self.found_is_clean && self.shared.recoveries.get().recovering == 0 {
+            self.drop_empty();
         }
         for order in orders {
             match order {
