@@ -37,9 +37,10 @@ pub(crate) fn if_due(writer: &mut Writer) {
     let packs = writer.shared.index.packs_of(directory);
     let larges = writer.shared.index.larges_of(directory);
     // A log that is written anew is younger than what it says.
-    packs.iter().for_each(|pack| writer.directory.prove_pack(pack));
-    larges.iter().for_each(|large| writer.directory.prove_large(large));
+    packs.iter().for_each(|pack| _ = writer.directory.prove_pack(pack));
+    larges.iter().for_each(|large| _ = writer.directory.prove_large(large));
     if forced || writer.log.len() > 2 * live_len(&packs, &larges) {
+        assert!(writer.has_no_records(), "they would be of no use in another log");
         match rewrite(&writer.shared, &writer.directory.root, writer.directory.boot, &packs, &larges) {
             Ok(log) => {
                 writer.log = log;
@@ -89,7 +90,8 @@ fn rewrite(shared: &Shared, root: &Root, boot: BootId, packs: &[Arc<Pack>], larg
     })
 }
 
-fn put_large(large: &Large, put: &mut dyn FnMut(&Record) -> io::Result<()>) -> io::Result<()> {
+/// Gives the records of a large content.
+pub(crate) fn put_large(large: &Large, put: &mut dyn FnMut(&Record) -> io::Result<()>) -> io::Result<()> {
     let generation = large.generation.load(Ordering::Acquire);
     put(&Record::Large { id: large.id, size: large.size, group: large.group, generation })?;
     let extents: Vec<_> = large.extents.read().iter().map(|(index, extent)| (*index, Arc::clone(extent))).collect();

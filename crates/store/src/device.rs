@@ -175,6 +175,12 @@ impl Root {
         Some(i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec))
     }
 
+    /// Bytes that a file takes on the disk.
+    pub(crate) fn room_of(&self, name: &str) -> Option<u64> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(stat.st_blocks as u64 * 512)
+    }
+
     /// When a file's bytes were last written, in nanoseconds, as it says.
     pub(crate) fn written_ns(&self, name: &str) -> Option<i128> {
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;

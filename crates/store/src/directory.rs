@@ -185,14 +185,14 @@ impl Directory {
         }
     }
 
-    /// Looks, if nobody has, whether a pack that was found at the start is as it was.
-    pub(crate) fn prove_pack(&self, pack: &Pack) {
-        pack.prove(&self.root, self.log_written_ns);
+    /// Looks, if nobody has, whether a pack that was found at the start is as it was. False: it is not.
+    pub(crate) fn prove_pack(&self, pack: &Pack) -> bool {
+        pack.prove(&self.root, self.log_written_ns)
     }
 
     /// The same of a large content.
-    pub(crate) fn prove_large(&self, large: &Large) {
-        large.prove(&self.root, self.log_written_ns);
+    pub(crate) fn prove_large(&self, large: &Large) -> bool {
+        large.prove(&self.root, self.log_written_ns)
     }
 
     /// Whether its file system makes holes in files, as far as is known.

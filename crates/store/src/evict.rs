@@ -177,6 +177,7 @@ impl Writer {
     /// Unlinks a pack. Its readers read on; its descriptor is in this process only, and closes with the last of them.
     pub(crate) fn drop_pack(&mut self, pack: &Arc<Pack>) {
         self.flush();
+        debug_assert_eq!(pack.directory, self.directory.index, "a writer changes its own directory");
         self.shared.index.remove_pack(pack);
         if pack.gone.swap(true, Ordering::AcqRel) {
             return;
@@ -214,7 +215,7 @@ impl Writer {
     /// Lets an extent go. The batch is flushed.
     pub(crate) fn evict_extent(&mut self, large: &Arc<Large>, extent: ExtentIndex) {
         // Before the file is changed.
-        self.directory.prove_large(large);
+        let _ = self.directory.prove_large(large);
         let Some(taken) = large.take_extent(extent) else { return };
         self.account_gone(&taken);
         // One that is out of the index is let go as a whole: what the log says of its id may be about another.

@@ -121,7 +121,10 @@ impl Evictor {
             match self.by_plan(of, plan, next) {
                 Choice::Evict(Candidate::Extent(unit)) => return Ok(Some(Victim::Unit(unit))),
                 Choice::Evict(Candidate::Small(id)) => {
-                    if let Some((pack, place)) = of.index.small(id) {
+                    // It may lie on another directory by now.
+                    let is_here =
+                        |(pack, _): &(PackUse, SmallPlace)| pack.directory == of.directory && (of.may)(&pack.unit);
+                    if let Some((pack, place)) = of.index.small(id).filter(is_here) {
                         let pack = Arc::clone(&pack);
                         let has_hole = entry_len(place.len().into()) >= HOLES_FROM;
                         let victim =

@@ -27,12 +27,12 @@ fn expire(shared: &Shared, directory: &Directory) {
     let now = Instant::now();
     let is_due = |begun: Instant, ttl: Option<Duration>| ttl.is_some_and(|ttl| now.duration_since(begun) >= ttl);
     for pack in shared.index.packs_of(directory.index) {
-        if is_due(pack.begun, pack.unit.group.ttl()) {
+        if is_due(*pack.begun.lock(), pack.unit.group.ttl()) {
             directory.queue.order(Order::DropPack(pack));
         }
     }
     for large in shared.index.larges_of(directory.index) {
-        if is_due(large.begun, directory.groups.get(large.group).ttl()) {
+        if is_due(*large.begun.lock(), directory.groups.get(large.group).ttl()) {
             directory.queue.order(Order::DropLarge(large));
         }
     }

@@ -203,8 +203,13 @@ impl Index {
     }
 
     /// Adds those of many small objects that belong to one half of the index, in order; those that are here already are left
-    /// out. The halves have no lock in common.
-    pub(crate) fn insert_half<'a>(&self, half: u64, objects: impl Iterator<Item = (ContentId, SmallPlace, &'a Pack)>) {
+    /// out, and of them those are given back that are on another directory. The halves have no lock in common.
+    pub(crate) fn insert_half<'a>(
+        &self,
+        half: u64,
+        objects: impl Iterator<Item = (ContentId, SmallPlace, &'a Pack)>,
+    ) -> Vec<(ContentId, SmallPlace)> {
+        let mut elsewhere = Vec::new();
         let mut added = 0;
         // Of objects that follow each other in one pack.
         let mut run: Option<(&Pack, u64, u64)> = None;
@@ -217,11 +222,16 @@ impl Index {
         for (id, place, pack) in objects.filter(|(id, ..)| SmallMap::half(*id) == half) {
             let mut shard = self.small.shard(id);
             match shard.get_mut(id) {
-                Some(old) if self.has_pack(old.pack) => continue,
-                Some(dead) => {
-                    *dead = place;
-                    sub(&self.dead, 1);
-                }
+                Some(old) => match self.pack(old.pack) {
+                    Some(known) => {
+                        elsewhere.extend((known.directory != pack.directory).then_some((id, place)));
+                        continue;
+                    }
+                    None => {
+                        *old = place;
+                        sub(&self.dead, 1);
+                    }
+                },
                 None => shard.insert(id, place),
             }
             drop(shard);
@@ -238,6 +248,15 @@ impl Index {
         }
         end(run);
         self.objects.fetch_add(added, Ordering::Relaxed);
+        elsewhere
+    }
+
+    /// Adds small objects of packs that are here, unless they are here already; how many.
+    pub(crate) fn insert_again(&self, objects: &[(ContentId, SmallPlace)]) -> u64 {
+        let again = |(id, place): &&(ContentId, SmallPlace)| {
+            self.pack(place.pack).is_some_and(|pack| self.insert_small(*id, *place, &pack))
+        };
+        objects.iter().filter(again).count() as u64
     }
 
     /// Takes a small object out, if it still lies at that place of that pack.

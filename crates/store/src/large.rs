@@ -15,7 +15,7 @@ use forebay_model::{
     BLOCKS_PER_PAGE, ContentId, EXTENT, ExtentIndex, PAGE, PAGES_PER_EXTENT, PageIndex, block_count, page_count,
     page_len,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::device::Root;
 use crate::directory::Holder;
@@ -51,7 +51,7 @@ pub(crate) struct Large {
     /// The file is unlinked or about to be.
     pub(crate) gone: AtomicBool,
     /// When it was made, or recovered.
-    pub(crate) begun: Instant,
+    pub(crate) begun: Mutex<Instant>,
     /// Bytes read since it was last asked for by a faster directory. Counted only if there is one.
     pub(crate) read: AtomicU64,
     /// It is being copied to another directory.
@@ -92,7 +92,7 @@ impl Large {
             resident: AtomicU32::new(0),
             handouts: AtomicU32::new(0),
             gone: AtomicBool::new(false),
-            begun: Instant::now(),
+            begun: Instant::now().into(),
             read: AtomicU64::new(0),
             is_moving: AtomicBool::new(false),
             is_unproved: AtomicBool::new(false),
@@ -105,16 +105,17 @@ impl Large {
     }
 
     /// Believes the log if the file was not changed since that was: after it somebody else did, and every page is to be
-    /// compared again.
-    pub(crate) fn prove(&self, root: &Root, log_written_ns: i128) {
+    /// compared again. False if it was.
+    pub(crate) fn prove(&self, root: &Root, log_written_ns: i128) -> bool {
         if !self.is_unproved.load(Ordering::Acquire) {
-            return;
+            return true;
         }
         let is_as_it_was = root.changed_ns(&self.name()).is_some_and(|changed| changed < log_written_ns);
         if !is_as_it_was {
             self.forget_verified();
         }
         self.is_unproved.store(false, Ordering::Release);
+        is_as_it_was
     }
 
     /// Every page is to be compared with its sums when it is next read.

@@ -85,8 +85,8 @@ pub(crate) struct Pack {
     heat: AtomicU8,
     /// The file is unlinked or about to be. Set by its directory's writer.
     pub(crate) gone: AtomicBool,
-    /// When it was begun, or recovered.
-    pub(crate) begun: Instant,
+    /// When it was begun, or recovered; or what was moved into it was.
+    pub(crate) begun: Mutex<Instant>,
     /// Whether what the log says of its entries being verified can be relied on.
     belief: AtomicU8,
     /// Its descriptor.
@@ -110,7 +110,7 @@ impl Pack {
             heat: 1.into(),
             unit: holder.new_unit(Owner::Pack(Weak::clone(pack)), group),
             gone: false.into(),
-            begun: Instant::now(),
+            begun: Instant::now().into(),
             belief: NOT_BELIEVED.into(),
             file,
             direct: Arc::default(),
@@ -132,12 +132,14 @@ impl Pack {
         self.belief.store(UNPROVED, Ordering::Release);
     }
 
-    /// Believes the log if the file was not changed since that was: after it somebody else did.
-    pub(crate) fn prove(&self, root: &Root, log_written_ns: i128) {
-        if self.is_unproved() {
-            let is_as_it_was = root.changed_ns(&name(self.number)).is_some_and(|changed| changed < log_written_ns);
-            self.belief.store(if is_as_it_was { BELIEVED } else { NOT_BELIEVED }, Ordering::Release);
+    /// Believes the log if the file was not changed since that was: after it somebody else did. False if it was.
+    pub(crate) fn prove(&self, root: &Root, log_written_ns: i128) -> bool {
+        if !self.is_unproved() {
+            return true;
         }
+        let is_as_it_was = root.changed_ns(&name(self.number)).is_some_and(|changed| changed < log_written_ns);
+        self.belief.store(if is_as_it_was { BELIEVED } else { NOT_BELIEVED }, Ordering::Release);
+        is_as_it_was
     }
 
     pub(crate) fn heat(&self) -> u8 {

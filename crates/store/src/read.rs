@@ -26,6 +26,9 @@ use crate::shared::Shared;
 /// whose own read-ahead is small: the kernel's serves them better.
 const DIRECT_MIN: u64 = 256 << 10;
 
+/// How often a content that is to be forgotten is looked for again: each move makes one more try.
+pub(crate) const FORGET_TRIES: usize = 4;
+
 /// How much of a content is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residency {
@@ -135,7 +138,7 @@ impl Shared {
 
     fn large_here(&self, id: ContentId, size: u64) -> Option<Arc<Large>> {
         let large = self.index.large(id).filter(|large| large.size == size && self.is_readable(large.directory))?;
-        self.directories[large.directory].prove_large(&large);
+        let _ = self.directories[large.directory].prove_large(&large);
         Some(large)
     }
 
@@ -146,7 +149,7 @@ impl Shared {
             return None;
         }
         if pack.is_unproved() {
-            self.directories[pack.directory].prove_pack(&pack);
+            let _ = self.directories[pack.directory].prove_pack(&pack);
         }
         let place = place.in_pack(&pack);
         Some((pack, place))
@@ -502,15 +505,23 @@ impl Shared {
         for directory in self.directories.iter().filter(|directory| directory.is_recovering()) {
             directory.queue.order(Order::Forget(id));
         }
-        if let Some((pack, place)) = self.index.small(id)
-            && self.directories[pack.directory].queue.order(Order::DropSmall(id, place))
-        {
-            self.index.remove_small(id, place, &pack);
-        }
-        if let Some(large) = self.index.large(id)
-            && self.directories[large.directory].queue.order(Order::DropLarge(Arc::clone(&large)))
-        {
-            self.index.remove_large(&large);
+        // What is just being moved is found where it went.
+        for _ in 0..FORGET_TRIES {
+            let small = self.index.small(id);
+            if let Some((pack, place)) = &small
+                && self.directories[pack.directory].queue.order(Order::DropSmall(id, *place))
+            {
+                self.index.remove_small(id, *place, pack);
+            }
+            let large = self.index.large(id);
+            if let Some(large) = &large
+                && self.directories[large.directory].queue.order(Order::DropLarge(Arc::clone(large)))
+            {
+                self.index.remove_large(large);
+            }
+            if small.is_none() && large.is_none() {
+                break;
+            }
         }
     }
 }

@@ -17,10 +17,14 @@ use crate::evict::FULL_REST;
 use crate::eviction::Unit;
 use crate::evictor::Evictor;
 use crate::log::{Found, Log};
+use crate::pack;
 use crate::record::Record;
 use crate::recovery::Recovery;
 use crate::replay::{Replay, Replayed};
 use crate::shared::Shared;
+
+/// The block of most file systems: a file's last one is counted as far as the file goes.
+const FILE_BLOCK: u64 = 4096;
 
 /// What a directory's writer starts from.
 pub(crate) struct Recovered {
@@ -61,7 +65,7 @@ pub(crate) fn recover(shared: &Shared, directory: &Directory, found: Found) -> O
         ..Recovery::default()
     };
     let mut evictor = Evictor::new(shared.eviction);
-    settle(directory, &found, &mut evictor, &mut report);
+    let is_as_it_was = settle(directory, &found, &mut evictor, &mut report);
     shared.index.sweep();
     let mut records = Vec::new();
     for gone in &found.gone {
@@ -70,44 +74,56 @@ pub(crate) fn recover(shared: &Shared, directory: &Directory, found: Found) -> O
     // Without the first the next start would trust what this one does not. A disk that is full is no reason not to open:
     // then nothing is appended before the log was rewritten.
     let begun = if found.trusted { Ok(()) } else { log.begin_boot(boot) };
-    let appended = begun.as_ref().map_or(Ok(()), |()| log.append(&records));
+    // One that says of files that were changed that they are verified is rewritten before anything is appended: it would
+    // be younger than the change.
+    let records = if is_as_it_was { &records[..] } else { &[] };
+    let appended = begun.as_ref().map_or(Ok(()), |()| log.append(records));
     for error in [&begun, &appended].into_iter().filter_map(|outcome| outcome.as_ref().err()) {
         directory.rest_without_room(FULL_REST);
         tracing::warn!(directory = %directory.root.path().display(), %error, "index log cannot be written");
     }
-    let (log_is_stale, log_is_incomplete) = (begun.is_err(), begun.is_err() || appended.is_err());
+    let log_is_stale = begun.is_err() || found.trusted && !is_as_it_was;
+    let log_is_incomplete = log_is_stale || appended.is_err();
     for error in [begun, appended].into_iter().filter_map(Result::err) {
         if !device::is_full(&error) {
             directory.take_out(&error);
         }
     }
-    end(shared, directory, &report);
+    if directory.end_recovery() {
+        shared.recoveries.end(&report, found.elsewhere, |again| shared.index.insert_again(again));
+    }
     Some(Recovered { log, log_is_stale, log_is_incomplete, evictor, next_pack })
 }
 
 /// Says that a directory is known, or never will be, unless that was said before.
 pub(crate) fn end(shared: &Shared, directory: &Directory, report: &Recovery) {
     if directory.end_recovery() {
-        shared.recoveries.end(report);
+        shared.recoveries.end(report, Vec::new(), |again| shared.index.insert_again(again));
     }
 }
 
 /// Brings what was found into the directory's account, the policy and the report. The files of large contents of which
-/// nothing is left, or that another directory has, are unlinked.
-fn settle(directory: &Directory, found: &Replayed, evictor: &mut Evictor, report: &mut Recovery) {
+/// nothing is left, or that another directory has, are unlinked. False: of what the log says is verified, some was changed
+/// after the log was.
+fn settle(directory: &Directory, found: &Replayed, evictor: &mut Evictor, report: &mut Recovery) -> bool {
+    let mut is_as_it_was = true;
     let mut count = |unit: &Arc<Unit>| {
         directory.add_used(unit, unit.bytes.load(Ordering::Relaxed));
         evictor.insert(Arc::clone(unit), false);
     };
     for pack in &found.packs {
-        // What lives is counted: what does not is a hole, or about to be one, where holes can be made.
-        if !directory.has_holes() {
-            pack.unit.bytes.store(pack.len.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        is_as_it_was &= directory.prove_pack(pack);
+        // What is a hole takes no room; what is gone and none does.
+        let len = pack.len.load(Ordering::Relaxed);
+        let beyond = len.next_multiple_of(FILE_BLOCK) - len;
+        let room = directory.root.room_of(&pack::name(pack.number));
+        let taken = room.map_or(len, |room| room.saturating_sub(beyond).min(len));
+        pack.unit.bytes.store(taken, Ordering::Relaxed);
         count(&pack.unit);
         report.contents += pack.objects.load(Ordering::Relaxed);
     }
     for large in &found.larges {
+        is_as_it_was &= directory.prove_large(large);
         large.extents.read().values().for_each(|extent| count(&extent.unit));
         report.contents += 1;
         report.pages += u64::from(large.resident.load(Ordering::Relaxed));
@@ -117,4 +133,5 @@ fn settle(directory: &Directory, found: &Replayed, evictor: &mut Evictor, report
         let _ = directory.root.unlink(&large.name());
     }
     report.bytes += directory.used.load(Ordering::Relaxed);
+    is_as_it_was
 }

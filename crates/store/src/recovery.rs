@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use forebay_model::ContentId;
 use parking_lot::{Condvar, Mutex};
+
+use crate::index::SmallPlace;
 
 /// What was found when a store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Recovery {
 pub(crate) struct Recoveries {
     start: Instant,
     found: Mutex<Recovery>,
+    /// Small objects of which another directory's log spoke too.
+    elsewhere: Mutex<Vec<(ContentId, SmallPlace)>>,
     changed: Condvar,
 }
 
@@ -37,12 +42,24 @@ impl Recoveries {
     /// Of so many directories, which begin now.
     pub(crate) fn new(directories: u64) -> Self {
         let found = Recovery { recovering: directories, ..Recovery::default() };
-        Self { start: Instant::now(), found: Mutex::new(found), changed: Condvar::new() }
+        Self { start: Instant::now(), found: Mutex::new(found), elsewhere: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// One directory is known.
-    pub(crate) fn end(&self, one: &Recovery) {
+    /// One directory is known. `elsewhere`: its small objects that another one had first; when all are known `again` brings
+    /// those back that the other has not kept, and says how many.
+    pub(crate) fn end(
+        &self,
+        one: &Recovery,
+        elsewhere: Vec<(ContentId, SmallPlace)>,
+        again: impl FnOnce(&[(ContentId, SmallPlace)]) -> u64,
+    ) {
         let mut found = self.found.lock();
+        let mut all = self.elsewhere.lock();
+        all.extend(elsewhere);
+        if found.recovering == 1 {
+            found.contents += again(&std::mem::take(&mut *all));
+        }
+        drop(all);
         found.contents += one.contents;
         found.pages += one.pages;
         found.bytes += one.bytes;

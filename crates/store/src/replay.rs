@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -34,6 +35,8 @@ pub(crate) struct Replay<'a> {
     larges: HashMap<ContentId, Arc<Large>>,
     /// Small objects that follow each other in the log, and are not in the index yet; with their packs' numbers.
     smalls: Vec<(ContentId, SmallPlace, u32)>,
+    /// Small objects that another directory had first: its log may yet say that they are gone from there.
+    elsewhere: HashMap<ContentId, SmallPlace>,
     /// The mark of the last `Boot`.
     pub(crate) boot: Option<BootId>,
     boots: u32,
@@ -54,6 +57,8 @@ pub(crate) struct Replayed {
     pub(crate) larges: Vec<Arc<Large>>,
     /// Those that are not: nothing is left of them, or another directory has them.
     pub(crate) gone: Vec<Arc<Large>>,
+    /// Small objects that another directory had first.
+    pub(crate) elsewhere: Vec<(ContentId, SmallPlace)>,
 }
 
 impl<'a> Replay<'a> {
@@ -64,6 +69,7 @@ impl<'a> Replay<'a> {
             packs: HashMap::new(),
             larges: HashMap::new(),
             smalls: Vec::new(),
+            elsewhere: HashMap::new(),
             boot: None,
             boots: 0,
             closed: false,
@@ -89,6 +95,7 @@ impl<'a> Replay<'a> {
             Record::Pack { pack, group } => self.begin_pack(pack, group),
             Record::Small { id, pack, offset, len, verified } => self.add_small(id, pack, offset, len, verified),
             Record::SmallGone { id } => {
+                self.elsewhere.remove(&id);
                 if let Some((pack, place)) = self.index.small(id)
                     && pack.directory == self.holder.number()
                     && self.index.remove_small(id, place, &pack)
@@ -171,17 +178,18 @@ impl<'a> Replay<'a> {
                 }
                 last.map(|(_, pack)| (*id, *place, pack))
             });
-            self.index.insert_half(half, objects);
+            self.index.insert_half(half, objects)
         };
-        if smalls.len() < SMALLS_MIN {
-            add(0);
-            add(1);
+        let (one, other) = if smalls.len() < SMALLS_MIN {
+            (add(0), add(1))
         } else {
             thread::scope(|scope| {
-                scope.spawn(|| add(1));
-                add(0);
-            });
-        }
+                let other = scope.spawn(|| add(1));
+                let one = add(0);
+                (one, other.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            })
+        };
+        self.elsewhere.extend(one.into_iter().chain(other));
         self.smalls = smalls;
         self.smalls.clear();
     }
@@ -209,7 +217,7 @@ impl<'a> Replay<'a> {
         self.larges.values().for_each(|large| large.is_unproved.store(trusted, Ordering::Release));
         let is_kept = |large: &Arc<Large>| !large.extents.read().is_empty() && self.index.insert_large(large).is_ok();
         let (larges, gone) = self.larges.into_values().partition(is_kept);
-        Replayed { trusted, packs, larges, gone }
+        Replayed { trusted, packs, larges, gone, elsewhere: self.elsewhere.into_iter().collect() }
     }
 }
 

@@ -89,7 +89,7 @@ fn pass(shared: &Shared, mut pace: Pace, of: Of) -> Flow {
         let packs = shared.index.packs_of(directory.index).into_iter().filter(is_due);
         targets.extend(packs.map(|pack| (touched(&pack.unit), Target::Pack(pack))));
         for large in shared.index.larges_of(directory.index) {
-            directory.prove_large(&large);
+            let _ = directory.prove_large(&large);
             let extents = large.extents.read();
             targets.extend(extents.iter().map(|(index, extent)| {
                 (touched(&extent.unit), Target::Extent(Arc::clone(&large), ExtentIndex(*index)))
@@ -110,7 +110,7 @@ fn pass(shared: &Shared, mut pace: Pace, of: Of) -> Flow {
 fn unverified_packs(shared: &Shared) -> HashSet<u32> {
     let packs = (0..shared.directories.len()).flat_map(|directory| shared.index.packs_of(directory));
     let packs: HashMap<u32, Arc<Pack>> = packs
-        .inspect(|pack| shared.directories[pack.directory].prove_pack(pack))
+        .inspect(|pack| _ = shared.directories[pack.directory].prove_pack(pack))
         .map(|pack| (pack.slot, pack))
         .collect();
     let mut unverified = HashSet::new();

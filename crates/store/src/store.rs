@@ -22,7 +22,7 @@ use crate::log::Found;
 use crate::metrics::{DirectoryStats, StoreCollector, StoreStats};
 use crate::options::{BootId, Scrub, StoreOptions, share};
 use crate::queue::{Done, Fill, Kept, Order};
-use crate::read::{Caching, Reach, ReadOutcome, Residency};
+use crate::read::{Caching, FORGET_TRIES, Reach, ReadOutcome, Residency};
 use crate::recovery::{Recoveries, Recovery};
 use crate::scrub;
 use crate::shared::Shared;
@@ -240,19 +240,33 @@ impl Store {
 
     /// Drops all contents of a group, pinned or not. Whoever has one open keeps its bytes. Returns before it is done.
     pub fn forget_group(&self, group: Group) {
+        // What is just being moved is found where it went.
+        for _ in 0..FORGET_TRIES {
+            if !self.forget_all_of(group) {
+                break;
+            }
+        }
+    }
+
+    /// False: nothing was found.
+    fn forget_all_of(&self, group: Group) -> bool {
         let index = &self.shared.index;
+        let mut found = false;
         for directory in &self.shared.directories {
             for pack in index.packs_of(directory.index).into_iter().filter(|pack| pack.group == group.0) {
+                found = true;
                 if directory.queue.order(Order::DropPack(Arc::clone(&pack))) {
                     index.remove_pack(&pack);
                 }
             }
             for large in index.larges_of(directory.index).into_iter().filter(|large| large.group == group.0) {
+                found = true;
                 if directory.queue.order(Order::DropLarge(Arc::clone(&large))) {
                     index.remove_large(&large);
                 }
             }
         }
+        found
     }
 
     /// What each group takes at this moment, in the order of their numbers.

@@ -196,3 +196,49 @@ fn a_page_that_cannot_be_read_takes_no_other_with_it() {
     assert_eq!(keep(&store, 1, size, 2), Kept::Yes);
     assert!(read(&store, 1, size, 2) && read(&store, 1, size, 65));
 }
+
+/// An object that is kept twice before the order to let go of it is carried out lies at the second place; the first is a
+/// hole, and a log that is read again must not lead there.
+#[test]
+fn an_object_that_is_kept_anew_before_it_is_let_go_is_found_where_it_lies() {
+    let scratch = tempfile::tempdir().unwrap();
+    let size = 70_000;
+    {
+        let (store, _) = open(&[scratch.path()], 1 << 30);
+        assert_eq!(keep(&store, 1, size, 0), Kept::Yes);
+        let (pack, place) = store.shared.index.small(id(1)).unwrap();
+        // As `forget` does when the writer has another fill of it before the order.
+        store.shared.index.remove_small(id(1), place, &pack);
+        drop(pack);
+        assert_eq!(keep(&store, 1, size, 0), Kept::Yes);
+        assert!(store.shared.directories[0].queue.order(Order::DropSmall(id(1), place)));
+        until(|| store.stats().holes_punched > 0);
+        assert!(read(&store, 1, size, 0));
+        store.close().unwrap();
+    }
+    let (store, recovery) = open(&[scratch.path()], 1 << 30);
+    assert_eq!(recovery.contents, 1);
+    assert!(read(&store, 1, size, 0));
+}
+
+/// A pack that is just leaving the index may have readers still: nothing in it becomes a hole.
+#[test]
+fn a_pack_that_has_left_the_index_is_not_punched_under_its_readers() {
+    let scratch = tempfile::tempdir().unwrap();
+    let size = 70_000;
+    let (store, _) = open(&[scratch.path()], 1 << 30);
+    for number in 1..4 {
+        assert_eq!(keep(&store, number, size, 0), Kept::Yes);
+    }
+    let (reader, place) = store.shared.index.small(id(2)).unwrap();
+    let file = reader.open(&store.shared.directories[0].root, &store.shared.files).unwrap();
+    // The order to let go of one object, then the whole pack leaves the index before the writer comes to punch.
+    store.shared.index.remove_small(id(2), place, &reader);
+    store.shared.index.remove_pack(&reader);
+    assert!(store.shared.directories[0].queue.order(Order::DropSmall(id(2), place)));
+    assert_eq!(keep(&store, 9, size, 0), Kept::Yes);
+    let mut bytes = vec![0; size as usize];
+    let offset = u64::from(place.offset) + crate::pack::header_len(size) as u64;
+    rustix::io::pread(&file, &mut bytes[..], offset).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 2), "a hole");
+}

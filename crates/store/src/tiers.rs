@@ -48,7 +48,11 @@ impl Adoption {
 }
 
 impl Drop for Adoption {
+    /// It has come there, or stays and may be asked for again.
     fn drop(&mut self) {
+        for extent in self.from.extents.read().values() {
+            extent.unit.is_leaving.store(false, Ordering::Relaxed);
+        }
         self.from.is_moving.store(false, Ordering::Release);
     }
 }
@@ -56,7 +60,7 @@ impl Drop for Adoption {
 impl Shared {
     /// A small object was read again: a faster directory may want it.
     pub(crate) fn promote_small(&self, pack: &Arc<Pack>, id: ContentId, place: SmallPlace) {
-        let Some(faster) = self.faster(pack.directory, id, place.len().into()) else { return };
+        let Some(faster) = self.faster(pack.directory, pack.group, id, place.len().into()) else { return };
         if self.index.claim(id, place) && !faster.queue.order(Order::Promote(id, place, Arc::clone(pack))) {
             self.index.unclaim(id, place);
         }
@@ -64,7 +68,7 @@ impl Shared {
 
     /// So many bytes of a large content were read.
     pub(crate) fn promote_large(&self, large: &Arc<Large>, bytes: u64) {
-        let Some(faster) = self.faster(large.directory, large.id, bytes) else { return };
+        let Some(faster) = self.faster(large.directory, large.group, large.id, bytes) else { return };
         let read = large.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if read < READ_TIMES * large.size || large.size > faster.quota / PART_MAX {
             return;
@@ -76,12 +80,13 @@ impl Shared {
     }
 
     /// The fastest directory for a content of which `bytes` were read where it lies, if that one takes something now. Time
-    /// passes there by what is read below.
-    fn faster(&self, directory: usize, id: ContentId, bytes: u64) -> Option<&Arc<Directory>> {
+    /// passes there by what is read below, and a group that is read below is not idle there.
+    fn faster(&self, directory: usize, group: u64, id: ContentId, bytes: u64) -> Option<&Arc<Directory>> {
         let class = self.directories[directory].class;
         let mut faster = Class::ALL.into_iter().take_while(|other| *other < class);
         let faster = faster.find_map(|class| choose_of(&self.directories, class, id.as_u128()))?;
-        faster.offered.fetch_add(bytes, Ordering::Relaxed);
+        let clock = faster.offered.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        faster.groups.get(group).touched.store(clock, Ordering::Relaxed);
         faster.takes_promotions().then_some(faster)
     }
 

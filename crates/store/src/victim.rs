@@ -105,7 +105,9 @@ impl Writer {
             !protect.is_some_and(|protect| ptr::eq(&**protect, unit)) && which(unit) && may_go(unit, open_packs)
         };
         let index = &self.shared.index;
-        let plan = self.shared.plan.read().clone().filter(|_| self.directory.has_holes());
+        let plan = self.shared.plan.read().clone();
+        // By the plan small objects leave holes.
+        let plan = plan.filter(|_| self.directory.has_holes() && self.holes.have_place());
         let question = Question {
             now: Moment { clock: self.directory.clock(), quota: self.directory.quota },
             directory: self.directory.index,

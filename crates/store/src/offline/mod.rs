@@ -130,8 +130,8 @@ impl Offline {
         larges.sort_unstable_by_key(|large| large.id);
         // As a store does when it first reads them.
         let log_written_ns = root.written_ns(LOG).unwrap_or(0);
-        found.packs.iter().for_each(|pack| pack.prove(&root, log_written_ns));
-        larges.iter().for_each(|large| large.prove(&root, log_written_ns));
+        found.packs.iter().for_each(|pack| _ = pack.prove(&root, log_written_ns));
+        larges.iter().for_each(|large| _ = large.prove(&root, log_written_ns));
         let packs = shelve(&index, found.packs);
         Ok(Self { root, index, packs, larges, log: report, in_use_by })
     }

@@ -24,7 +24,7 @@ const MAX_WAITING: usize = 1024;
 
 /// Holes that are to be punched.
 #[derive(Debug, Default)]
-pub(super) struct Holes {
+pub(crate) struct Holes {
     new: Vec<(Arc<Pack>, ops::Range<u64>)>,
     /// With the uses of the pack that have to end first.
     waiting: Vec<Waiting>,
@@ -38,6 +38,11 @@ struct Waiting {
 }
 
 impl Holes {
+    /// Whether more holes can wait.
+    pub(crate) fn have_place(&self) -> bool {
+        self.new.len() + self.waiting.len() < MAX_WAITING
+    }
+
     /// Nothing is of interest any more.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
@@ -48,6 +53,7 @@ impl Writer {
     /// Lets a small object go out of its pack. If little is left of that, it is written again.
     pub(crate) fn evict_small(&mut self, id: ContentId, place: SmallPlace, pack: &Arc<Pack>) {
         self.flush();
+        debug_assert_eq!(pack.directory, self.directory.index, "a writer changes its own directory");
         if !self.shared.index.remove_small(id, place, pack) {
             return;
         }
@@ -59,13 +65,10 @@ impl Writer {
     /// An object is out of the index, and a record says so: its room is given back.
     pub(super) fn free_entry(&mut self, pack: &Arc<Pack>, place: SmallPlace) {
         // Before the file is changed.
-        self.directory.prove_pack(pack);
+        let _ = self.directory.prove_pack(pack);
         let start = u64::from(place.offset);
         let hole = pack.dead.lock().add(start..start + entry_len(place.len().into()));
-        if hole.is_empty()
-            || !self.directory.has_holes()
-            || self.holes.new.len() + self.holes.waiting.len() >= MAX_WAITING
-        {
+        if hole.is_empty() || !self.directory.has_holes() || !self.holes.have_place() {
             return;
         }
         let freed = hole.end - hole.start;
@@ -97,7 +100,8 @@ impl Writer {
         for group in new.chunk_by(|(one, _), (other, _)| one.slot == other.slot) {
             let pack = Arc::clone(&group[0].0);
             let holes = group.iter().map(|(_, hole)| hole.clone()).collect();
-            let uses = self.shared.index.renew_uses(pack.slot).map(Vec::from).unwrap_or_default();
+            // A pack that is out of the index goes as a whole, and may have readers still.
+            let Some(uses) = self.shared.index.renew_uses(pack.slot).map(Vec::from) else { continue };
             self.holes.waiting.push(Waiting { pack, holes, uses });
         }
         // A hole has a block in common with an older one beside it, whose readers may be there still: older ones come first.

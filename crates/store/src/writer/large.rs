@@ -7,6 +7,7 @@ use forebay_model::{ContentId, PAGE, page_len};
 
 use super::put::{Place, create};
 use super::{What, Writer};
+use crate::compact;
 use crate::error::NotKept;
 use crate::files::FileSlot;
 use crate::large::{self, Extent, Large, bit};
@@ -22,7 +23,7 @@ impl Writer {
         let known = self.shared.index.large(fill.id);
         if let Some(large) = &known {
             // Before the file is changed.
-            self.directory.prove_large(large);
+            let _ = self.directory.prove_large(large);
             if large.size != fill.size {
                 return Err(NotKept::Invalid);
             }
@@ -53,6 +54,9 @@ impl Writer {
             None => self.new_large(fill)?,
         };
         let outcome = self.write_page(fill, &large);
+        if outcome.is_ok() {
+            self.record_page(fill);
+        }
         if outcome.is_err() && large.extents.read().is_empty() {
             self.drop_large(&large);
         }
@@ -81,11 +85,21 @@ impl Writer {
         Ok(Arc::new(Large::new((id, size, group), self.directory.index, generation, file)))
     }
 
-    pub(super) fn record_large(&mut self, large: &Large) {
+    /// Says of a large content that is in the log not yet what of it is here.
+    pub(super) fn record_whole(&mut self, large: &Large) {
+        // It is broken off by nobody.
+        let _ = compact::put_large(large, &mut |record| {
+            self.record(record);
+            Ok(())
+        });
+    }
+
+    fn record_large(&mut self, large: &Large) {
         let generation = large.generation.load(Ordering::Acquire);
         self.record(&Record::Large { id: large.id, size: large.size, group: large.group, generation });
     }
 
+    /// Writes a page into its file; no record speaks of it yet.
     pub(super) fn write_page(&mut self, fill: &Fill, large: &Arc<Large>) -> Result<Arc<Extent>, NotKept> {
         let (page, bytes) = (fill.page, page_len(fill.size, fill.page));
         let file = large.open(&self.directory.root, &self.shared.files).map_err(|error| self.failed(&error))?;
@@ -119,9 +133,12 @@ impl Writer {
         for (known, sum) in extent.sums(page).iter().zip(&fill.sums) {
             known.store(sum.0, Ordering::Relaxed);
         }
-        let sums = fill.sums.iter().map(|sum| sum.0).collect();
-        let (id, number) = (fill.id, page.extent().0);
-        self.record(&Record::Pages { id, extent: number, resident: bit(page), verified: bit(page), sums });
         Ok(extent)
+    }
+
+    fn record_page(&mut self, fill: &Fill) {
+        let sums = fill.sums.iter().map(|sum| sum.0).collect();
+        let (page, bit) = (fill.page, bit(fill.page));
+        self.record(&Record::Pages { id: fill.id, extent: page.extent().0, resident: bit, verified: bit, sums });
     }
 }

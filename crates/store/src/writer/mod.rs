@@ -75,8 +75,10 @@ pub(crate) struct Writer {
     pub(crate) space: Option<KnownSpace>,
     pub(crate) writeback: Writeback,
     /// Holes that are to be punched once nobody reads there.
-    holes: Holes,
+    pub(crate) holes: Holes,
     admission: Gate,
+    /// Packs that were found empty are gone.
+    found_is_clean: bool,
     /// The directory is down, and its contents are out of the index.
     pub(crate) is_purged: bool,
 }
@@ -154,11 +156,15 @@ impl Writer {
             writeback: Writeback::default(),
             holes: Holes::default(),
             admission: Gate::new(shared.admission, Instant::now()),
+            found_is_clean: false,
             is_purged: false,
         }
     }
 
     fn work_on(mut self) {
+        if self.log_is_stale {
+            compact::if_due(&mut self);
+        }
         loop {
             match self.directory.queue.take(BATCH, BATCH_BYTES) {
                 Taken::Orders(orders) => self.work(orders),
@@ -182,7 +188,10 @@ impl Writer {
         {
             self.writeback_failed(&failed);
         }
-        if !self.directory.is_down() {
+        if self.log_is_stale && !self.directory.is_down() {
+            compact::if_due(self);
+        }
+        if !self.directory.is_down() && !self.log_is_stale {
             self.record(&Record::Closed);
             self.flush();
             if let Err(error) = self.log.sync().and_then(|()| self.log.end()) {
@@ -193,6 +202,17 @@ impl Writer {
         self.directory.queue.end();
     }
 
+    /// Drops packs that were found at the start and in which nothing lives.
+    fn drop_empty(&mut self) {
+        self.found_is_clean = true;
+        for pack in self.shared.index.packs_of(self.directory.index) {
+            if pack.objects.load(Ordering::Relaxed) == 0 {
+                self.drop_pack(&pack);
+            }
+        }
+        self.flush();
+    }
+
     fn work(&mut self, orders: Vec<Order>) {
         if self.log_is_stale && !self.directory.is_down() && !self.directory.is_without_room() {
             compact::if_due(self);
@@ -200,6 +220,10 @@ impl Writer {
                 // The room that the log needs may be the cache's own.
                 let _ = self.evict_one(Among::All(None));
             }
+        }
+        // What another directory had first may be found here after all, until its log is read too.
+        if !self.found_is_clean && self.shared.recoveries.get().recovering == 0 {
+            self.drop_empty();
         }
         for order in orders {
             match order {
@@ -252,8 +276,13 @@ impl Writer {
         if let Some(pack) = &pack {
             self.shared.index.remove_small(id, place, pack);
         }
-        if self.shared.index.small(id).is_none_or(|(pack, _)| pack.directory != self.directory.index) {
-            self.record(&Record::SmallGone { id });
+        self.record(&Record::SmallGone { id });
+        if let Some((pack, now)) = self.shared.index.small(id)
+            && pack.directory == self.directory.index
+        {
+            // It was kept anew: a log names the place that it names first.
+            let (offset, len, verified) = (now.offset, now.len(), now.is_verified());
+            self.record(&Record::Small { id, pack: pack.number, offset, len, verified });
         }
         if let Some(pack) = pack {
             self.free_entry(&pack, place);
@@ -305,6 +334,11 @@ impl Writer {
         }
     }
 
+    /// Whether no record waits to be written: those that wait are encoded for this very log.
+    pub(crate) fn has_no_records(&self) -> bool {
+        self.batch.records.is_empty()
+    }
+
     /// Adds a record to the batch.
     pub(crate) fn record(&mut self, record: &Record) {
         self.log.encode(record, &mut self.batch.records);
@@ -343,6 +377,9 @@ impl Writer {
             match reason {
                 None => self.publish(pending),
                 Some(reason) => {
+                    if let What::Moved(id, moved) = &pending.what {
+                        self.not_moved(*id, moved);
+                    }
                     if let Some(done) = pending.done {
                         self.refuse(done, reason);
                     }

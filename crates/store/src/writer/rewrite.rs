@@ -67,19 +67,19 @@ impl Writer {
     }
 
     /// Writes the entry of an object that lies in another pack, of this directory or not, into one of that kind. Nothing
-    /// is evicted for it. One that is damaged is left where it is.
+    /// is evicted for it. False: it is gone or damaged, and is left where it is.
     pub(super) fn copy_entry(
         &mut self,
         id: ContentId,
         place: SmallPlace,
         from: &Arc<Pack>,
         kind: Kind,
-    ) -> Result<(), NotKept> {
+    ) -> Result<bool, NotKept> {
         let (len, total) = (u64::from(place.len()), entry_len(place.len().into()));
         let mut entry = vec![0; total as usize];
         let read = self.shared.read_pack(from, &mut entry, place.offset.into(), Reach::Disk(Caching::Drop));
         if read.is_err() || verify_entry(&entry, id, from.group, len).is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let at = self.open_pack(from.group, kind, total)?;
         let (to, offset) = self.append(at, total, || std::iter::once(&entry[..]), None)?;
@@ -87,10 +87,19 @@ impl Writer {
             self.record(&Record::SmallGone { id });
         }
         self.record(&Record::Small { id, pack: to.number, offset, len: place.len(), verified: true });
+        // What is as old as its pack stays so.
+        let mut begun = to.begun.lock();
+        *begun = (*begun).min(*from.begun.lock());
+        drop(begun);
         let from = (place, Arc::clone(from));
         let to = (SmallPlace::new(to.slot, offset, place.len(), true), to);
         self.batch.pending.push(Pending { what: What::Moved(id, Moved { from, to }), bytes: total, done: None });
-        Ok(())
+        Ok(true)
+    }
+
+    /// A copy that no record speaks of is none.
+    pub(super) fn not_moved(&self, id: ContentId, moved: &Moved) {
+        self.shared.index.unclaim(id, moved.from.0);
     }
 
     pub(super) fn publish_moved(&self, id: ContentId, Moved { from, to }: &Moved, bytes: u64) {

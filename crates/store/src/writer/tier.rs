@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use forebay_model::{BlockSum, ContentId, PAGES_PER_EXTENT, PageIndex, page_count, page_len};
 
-use super::{Pending, What, Writer};
+use super::Writer;
 use crate::eviction::{Moment, Owner, Unit};
 use crate::group::Group;
 use crate::index::SmallPlace;
@@ -21,17 +21,27 @@ use crate::read::Caching;
 use crate::tiers::{Adoption, REST};
 use crate::victim::{Newcomer, may_go};
 
+/// How far the pages of a large content were copied.
+enum Copied {
+    /// There are more.
+    Some,
+    /// All that were there.
+    All,
+    /// There is no room for the rest.
+    NoMore,
+}
+
 /// Bytes of a large content that are copied before other orders have their turn.
 const STEP: u64 = 8 << 20;
 
 impl Writer {
     /// Takes a small object that is read often from a slower directory, if there is room.
     pub(super) fn promote(&mut self, id: ContentId, place: SmallPlace, from: &Arc<Pack>) {
-        let has_room = self.has_room_now(entry_len(place.len().into()));
+        let has_room = self.has_room_now(entry_len(place.len().into()), from.group);
         if !has_room {
             self.send_idle_away();
         }
-        if !has_room || self.copy_entry(id, place, from, Kind::Kept).is_err() {
+        if !has_room || !self.copy_entry(id, place, from, Kind::Kept).is_ok_and(|is_copied| is_copied) {
             self.shared.index.unclaim(id, place);
         }
     }
@@ -53,32 +63,47 @@ impl Writer {
         }
     }
 
-    /// Goes on with a large content that comes here.
+    /// Goes on with a large content that comes here. No record speaks of it before all of it is here: a content of the same
+    /// id that is begun meanwhile has the log for itself.
     pub(super) fn adopt(&mut self, mut adoption: Box<Adoption>) {
         let Some(to) = adoption.to.clone().or_else(|| self.begin_adoption(&mut adoption)) else { return };
-        if self.copy_pages(&mut adoption, &to) {
-            let queue = Arc::clone(&self.directory);
-            // One that finds no place is given up, with what was copied.
-            if !queue.queue.order(Order::Adopt(adoption)) {
-                self.drop_large(&to);
+        match self.copy_pages(&adoption.from.clone(), &to, &mut adoption) {
+            Copied::Some => {
+                let directory = Arc::clone(&self.directory);
+                // One that finds no place is given up, with what was copied.
+                if !directory.queue.order(Order::Adopt(adoption)) {
+                    self.drop_large(&to);
+                }
             }
-            return;
+            Copied::All if self.publish_adopted(&adoption.from, &to) => {}
+            Copied::All | Copied::NoMore => self.drop_large(&to),
         }
-        self.flush();
-        let from = &adoption.from;
+    }
+
+    /// Lets a whole copy take the place of what it was made of. False: it is not to.
+    fn publish_adopted(&mut self, from: &Arc<Large>, to: &Arc<Large>) -> bool {
+        let is_current = self.shared.index.large(from.id).is_some_and(|known| Arc::ptr_eq(&known, from));
         let is_here = to.resident.load(Ordering::Acquire) > 0 && !to.gone.load(Ordering::Acquire);
-        if is_here && self.shared.index.replace_large(from, &to) {
-            self.count_moved(from.directory, to.extents.read().values().map(|extent| bytes_of(&extent.unit)).sum());
-            self.shared.directories[from.directory].queue.order(Order::DropLarge(Arc::clone(from)));
-        } else {
-            self.drop_large(&to);
+        if !is_current || !is_here || self.directory.is_down() {
+            return false;
         }
+        self.record_whole(to);
+        if !self.flush() || !self.shared.index.replace_large(from, to) {
+            return false;
+        }
+        if !self.shared.directories[from.directory].queue.order(Order::DropLarge(Arc::clone(from))) {
+            // Its room would be counted for ever: it stays.
+            self.shared.index.replace_large(to, from);
+            return false;
+        }
+        self.count_moved(from.directory, to.extents.read().values().map(|extent| bytes_of(&extent.unit)).sum());
+        true
     }
 
     fn begin_adoption(&mut self, adoption: &mut Adoption) -> Option<Arc<Large>> {
         let from = &adoption.from;
         let bytes = from.extents.read().values().map(|extent| bytes_of(&extent.unit)).sum();
-        if !adoption.is_demotion && !self.has_room_now(bytes) {
+        if !adoption.is_demotion && !self.has_room_now(bytes, from.group) {
             self.send_idle_away();
             return None;
         }
@@ -86,18 +111,17 @@ impl Writer {
             return None;
         }
         let to = self.make_large((from.id, from.size, from.group)).ok()?;
-        self.record_large(&to);
+        *to.begun.lock() = *from.begun.lock();
         adoption.to = Some(Arc::clone(&to));
         Some(to)
     }
 
-    /// Copies a few pages. False: there are no more, or no more can be copied.
-    fn copy_pages(&mut self, adoption: &mut Adoption, to: &Arc<Large>) -> bool {
-        let from = Arc::clone(&adoption.from);
+    /// Copies a few pages.
+    fn copy_pages(&mut self, from: &Arc<Large>, to: &Arc<Large>, adoption: &mut Adoption) -> Copied {
         let (mut left, pages) = (STEP, page_count(from.size));
         while adoption.next.0 < pages {
             if left == 0 {
-                return true;
+                return Copied::Some;
             }
             let page = adoption.next;
             let Some(extent) = from.extent(page.extent()) else {
@@ -111,7 +135,7 @@ impl Writer {
                 if !extent.is_resident(page) {
                     continue;
                 }
-                self.shared.read_page(&from, &extent, page, Caching::Drop)
+                self.shared.read_page(from, &extent, page, Caching::Drop)
             };
             let Ok(bytes) = bytes else { continue };
             left = left.saturating_sub(bytes.len() as u64);
@@ -119,10 +143,10 @@ impl Writer {
             let chunks = vec![Bytes::from(bytes)];
             let fill = Fill { id: from.id, size: from.size, group: Group(from.group), page, chunks, sums };
             if !self.copy_page(&fill, to, adoption.is_demotion) {
-                return false;
+                return Copied::NoMore;
             }
         }
-        false
+        Copied::All
     }
 
     fn copy_page(&mut self, fill: &Fill, to: &Arc<Large>, may_evict: bool) -> bool {
@@ -130,22 +154,21 @@ impl Writer {
         let group = self.directory.groups.get(to.group);
         let protect = to.extent(fill.page.extent()).map(|extent| Arc::clone(&extent.unit));
         let newcomer = Newcomer { group: &group, protect: protect.as_ref(), next_use: None };
-        let has_room = if may_evict { self.make_room(bytes, newcomer).is_ok() } else { self.has_room_now(bytes) };
+        let has_room =
+            if may_evict { self.make_room(bytes, newcomer).is_ok() } else { self.has_room_now(bytes, to.group) };
         if !has_room || self.directory.is_down() || to.gone.load(Ordering::Acquire) {
             return false;
         }
-        let written = self.write_page(fill, to);
-        if let Ok(extent) = &written {
-            let what = What::Page(Arc::clone(to), Arc::clone(extent), fill.page);
-            self.batch.pending.push(Pending { what, bytes, done: None });
-        }
-        written.is_ok()
+        // In no index yet: nobody reads it before all of it is said.
+        self.write_page(fill, to).map(|extent| to.publish(&extent, fill.page)).is_ok()
     }
 
     /// Sends a unit that nobody has read for long to a slower directory, if there is one.
     fn send_idle_away(&mut self) {
         self.directory.rest_from_promotions(REST);
-        let now = Moment { clock: self.directory.clock(), quota: self.directory.quota };
+        // Of what is read in turns, all of the store's worth may be read before it is read again.
+        let quota = self.shared.directories.iter().map(|directory| directory.quota).sum();
+        let now = Moment { clock: self.directory.clock(), quota };
         let open_packs = &self.open_packs;
         let may = |unit: &Unit| !unit.is_leaving.load(Ordering::Relaxed) && may_go(unit, open_packs);
         let Some(unit) = self.evictor.idle(now, &may) else { return };
@@ -159,12 +182,19 @@ impl Writer {
                 (adoption.from.id.as_u128(), Order::Adopt(adoption))
             }
         };
-        let is_sent = self.shared.slower(self.directory.index, number).is_some_and(|slower| slower.queue.order(order));
-        unit.is_leaving.store(is_sent, Ordering::Relaxed);
+        // Before the other writer can say that it is not.
+        unit.is_leaving.store(true, Ordering::Relaxed);
+        if !self.shared.slower(self.directory.index, number).is_some_and(|slower| slower.queue.order(order)) {
+            unit.is_leaving.store(false, Ordering::Relaxed);
+        }
     }
 
-    /// Whether there is room for `bytes` without anything going for them.
-    fn has_room_now(&mut self, bytes: u64) -> bool {
+    /// Whether there is room for `bytes` of a group without anything going for them.
+    fn has_room_now(&mut self, bytes: u64, group: u64) -> bool {
+        let group = self.directory.groups.get(group);
+        if group.used.load(Ordering::Relaxed).saturating_add(bytes) > group.quota() {
+            return false;
+        }
         let used = self.directory.used.load(Ordering::Relaxed) + self.log.len();
         let reserve = self.directory.reserve;
         !self.directory.is_down()
