@@ -3,13 +3,14 @@
 //! Always true: no lock of the index is held across I/O. A small object whose pack is gone is as good as absent: the
 //! entries of an evicted pack are taken out later, many packs at a time.
 
+mod pack_use;
+mod place;
 mod small;
 mod striped;
 mod table;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -19,29 +20,14 @@ use parking_lot::RwLock;
 
 use crate::large::Large;
 use crate::pack::{Pack, entry_len};
+pub(crate) use pack_use::PackUse;
+pub(crate) use place::SmallPlace;
 use small::SmallMap;
 use striped::{STRIPES, Striped, stripe};
 
 const SHARDS: usize = 64;
 /// Dead entries that are left alone in any case.
 const DEAD_MIN: u64 = 4096;
-
-/// Where a small object lies: 12 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SmallPlace {
-    /// The pack's slot.
-    pub(crate) pack: u32,
-    /// Where its entry starts.
-    pub(crate) offset: u32,
-    /// From the lowest bit: length 21, heat 8, claimed 1, recorded 1, verified 1.
-    len_and_more: u32,
-}
-
-/// A pack that is in use. As good as an `Arc<Pack>`; but threads count their uses apart, so that those of many threads
-/// do not meet in one place of the memory.
-#[derive(Clone, Debug)]
-#[expect(clippy::redundant_allocation, reason = "the outer count is what threads have apart")]
-pub(crate) struct PackUse(Arc<Arc<Pack>>);
 
 type Larges = hashbrown::HashMap<ContentId, Arc<Large>, ById>;
 type Packs = HashMap<u32, [PackUse; STRIPES], BySlot>;
@@ -55,80 +41,6 @@ pub(crate) struct Index {
     next_slot: AtomicU32,
     objects: AtomicU64,
     dead: AtomicU64,
-}
-
-impl SmallPlace {
-    /// No place at all.
-    const NOWHERE: Self = Self { pack: u32::MAX, offset: 0, len_and_more: 0 };
-    const VERIFIED: u32 = 1 << 31;
-    /// The log says that it was verified, which counts if its pack is believed.
-    const RECORDED: u32 = 1 << 30;
-    const LEN: u32 = (1 << 21) - 1;
-    /// It was asked for by a faster directory.
-    const CLAIMED: u32 = 1 << 29;
-    const HEAT_SHIFT: u32 = 21;
-    const HEAT: u32 = 0xff << Self::HEAT_SHIFT;
-
-    pub(crate) fn new(pack: u32, offset: u32, len: u32, verified: bool) -> Self {
-        debug_assert!(len <= Self::LEN, "a small object is a page at most");
-        Self { pack, offset, len_and_more: len & Self::LEN | if verified { Self::VERIFIED } else { 0 } }
-    }
-
-    /// As a log has it: whether `verified` counts is known when all of the log is.
-    pub(crate) fn recorded(pack: u32, offset: u32, len: u32, verified: bool) -> Self {
-        let mut place = Self::new(pack, offset, len, false);
-        place.len_and_more |= if verified { Self::RECORDED } else { 0 };
-        place
-    }
-
-    pub(crate) fn len(self) -> u32 {
-        self.len_and_more & Self::LEN
-    }
-
-    pub(crate) fn is_verified(self) -> bool {
-        self.len_and_more & Self::VERIFIED != 0
-    }
-
-    /// The place with what is known of its pack.
-    pub(crate) fn in_pack(mut self, pack: &Pack) -> Self {
-        if self.len_and_more & Self::RECORDED != 0 && pack.is_believed() {
-            self.len_and_more |= Self::VERIFIED;
-        }
-        self
-    }
-
-    /// Whether it was read since its pack was last judged.
-    pub(crate) fn is_hot(self, pack: &Pack) -> bool {
-        let heat = (self.len_and_more & Self::HEAT) >> Self::HEAT_SHIFT;
-        heat != 0 && heat == u32::from(pack.heat())
-    }
-
-    fn heat(&mut self, heat: u8) {
-        self.len_and_more = self.len_and_more & !Self::HEAT | u32::from(heat) << Self::HEAT_SHIFT;
-    }
-
-    fn is_at(self, other: Self) -> bool {
-        (self.pack, self.offset) == (other.pack, other.offset)
-    }
-}
-
-impl Deref for PackUse {
-    type Target = Arc<Pack>;
-
-    fn deref(&self) -> &Arc<Pack> {
-        &self.0
-    }
-}
-
-impl PackUse {
-    fn stripes(pack: &Arc<Pack>) -> [Self; STRIPES] {
-        [(); STRIPES].map(|()| Self(Arc::new(Arc::clone(pack))))
-    }
-
-    /// Whether nobody else has it.
-    pub(crate) fn is_last(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
-    }
 }
 
 impl Index {
@@ -273,7 +185,7 @@ impl Index {
 
     /// Remembers that a small object was checked.
     pub(crate) fn mark_verified(&self, id: ContentId, place: SmallPlace) {
-        self.change(id, place, |known| known.len_and_more |= SmallPlace::VERIFIED);
+        self.change(id, place, SmallPlace::set_verified);
     }
 
     /// Remembers that a small object was read, and so was checked; whether that was known. Costs next to nothing then.
@@ -287,7 +199,7 @@ impl Index {
                 pack.hot_bytes.fetch_add(entry_len(known.len().into()), Ordering::Relaxed);
             }
             known.heat(heat);
-            known.len_and_more |= SmallPlace::VERIFIED;
+            known.set_verified();
         });
         false
     }
@@ -295,18 +207,15 @@ impl Index {
     /// Remembers that a small object was asked for by a faster directory. False if it was before.
     pub(crate) fn claim(&self, id: ContentId, place: SmallPlace) -> bool {
         let mut is_first = false;
-        if place.len_and_more & SmallPlace::CLAIMED == 0 {
-            self.change(id, place, |known| {
-                is_first = known.len_and_more & SmallPlace::CLAIMED == 0;
-                known.len_and_more |= SmallPlace::CLAIMED;
-            });
+        if !place.is_claimed() {
+            self.change(id, place, |known| is_first = known.set_claimed(true));
         }
         is_first
     }
 
     /// Forgets that.
     pub(crate) fn unclaim(&self, id: ContentId, place: SmallPlace) {
-        self.change(id, place, |known| known.len_and_more &= !SmallPlace::CLAIMED);
+        self.change(id, place, |known| _ = known.set_claimed(false));
     }
 
     fn change(&self, id: ContentId, place: SmallPlace, change: impl FnOnce(&mut SmallPlace)) {
