@@ -136,12 +136,17 @@ fn crash_twice(past: &Past, kind: Kind, scratch: &Path, seed: u64, seen: &mut Se
         let crash = if random.random_ratio(1, 3) { Crash::Process } else { Crash::Machine };
         // Recovery is short: it would hardly ever be hit.
         let end = if random.random_ratio(1, 3) { past.steps.len().min(16) } else { past.steps.len() };
-        // Half of them beside a step that takes something away: there order counts.
-        let takes = |step: &Step| matches!(step, Step::Punch { .. } | Step::Rename { .. } | Step::Unlink { .. });
-        let near: Vec<usize> = (0..end).filter(|at| takes(&past.steps[*at])).collect();
-        let at = match near.get(random.random_range(0..=near.len().max(1))) {
-            Some(at) if random.random_ratio(1, 2) => at + random.random_range(0..=1),
-            _ => random.random_range(0..=end),
+        // Half of them beside a step that takes something away, holes before others: there order counts.
+        let is_punch = |step: &Step| matches!(step, Step::Punch { .. });
+        let takes = |step: &Step| matches!(step, Step::Rename { .. } | Step::Unlink { .. });
+        let near =
+            |which: &dyn Fn(&Step) -> bool| -> Vec<usize> { (0..end).filter(|at| which(&past.steps[*at])).collect() };
+        let punches = near(&is_punch);
+        let near = if punches.is_empty() || random.random_ratio(1, 3) { near(&takes) } else { punches };
+        let at = if near.is_empty() || random.random_ratio(1, 2) {
+            random.random_range(0..=end)
+        } else {
+            near[random.random_range(0..near.len())] + random.random_range(0..=1)
         };
         let left = past.crash(crash, at, random.random());
         let disk = left.now();
