@@ -1,6 +1,7 @@
 //! From a directory's log to the index: what the store knows soon after it opens.
 //!
-//! Reads the log only, neither files nor folders: the time goes by records, and the memory by what they leave. Whatever
+//! Reads the log only; of files that it names it asks the times and the room that they take: the time goes by records and
+//! files, and the memory by what they leave. Whatever
 //! is not as the log says is found when it is read. What the records come to is in `replay`.
 //!
 //! Always true: the directory's writer does this before anything else, so nothing is written beside it. Readers see
