@@ -1,8 +1,8 @@
 //! From a directory's log to the index: what the store knows soon after it opens.
 //!
 //! Reads the log only; of files that it names it asks the times and the room that they take: the time goes by records and
-//! files, and the memory by what they leave. Whatever
-//! is not as the log says is found when it is read. What the records come to is in `replay`.
+//! files, and the memory by what they leave. Whatever is not as the log says is found when it is read. What the records
+//! come to is in `replay`.
 //!
 //! Always true: the directory's writer does this before anything else, so nothing is written beside it. Readers see
 //! small objects as they become known, and believe none of their bytes unchecked until the whole log was read; large
