@@ -100,18 +100,32 @@ impl Index {
 
     /// Adds a small object. False if it is here already.
     pub(crate) fn insert_small(&self, id: ContentId, place: SmallPlace, pack: &Pack) -> bool {
-        let mut shard = self.small.shard(id);
-        match shard.get_mut(id) {
-            Some(old) if self.has_pack(old.pack) => return false,
-            Some(dead) => {
-                *dead = place;
-                sub(&self.dead, 1);
-            }
-            None => shard.insert(id, place),
+        if self.place_small(id, place).is_some() {
+            return false;
         }
         pack.objects.fetch_add(1, Ordering::Relaxed);
         self.objects.fetch_add(1, Ordering::Relaxed);
         true
+    }
+
+    /// Puts a small object in, uncounted. If it is here already: its pack.
+    fn place_small(&self, id: ContentId, place: SmallPlace) -> Option<PackUse> {
+        let mut shard = self.small.shard(id);
+        match shard.get_mut(id) {
+            Some(old) => {
+                let known = self.pack(old.pack);
+                if known.is_none() {
+                    // Of a pack that is gone.
+                    *old = place;
+                    sub(&self.dead, 1);
+                }
+                known
+            }
+            None => {
+                shard.insert(id, place);
+                None
+            }
+        }
     }
 
     /// Adds those of many small objects that belong to one half of the index, in order; those that are here already are left
@@ -132,21 +146,10 @@ impl Index {
             }
         };
         for (id, place, pack) in objects.filter(|(id, ..)| SmallMap::half(*id) == half) {
-            let mut shard = self.small.shard(id);
-            match shard.get_mut(id) {
-                Some(old) => match self.pack(old.pack) {
-                    Some(known) => {
-                        elsewhere.extend((known.directory != pack.directory).then_some((id, place)));
-                        continue;
-                    }
-                    None => {
-                        *old = place;
-                        sub(&self.dead, 1);
-                    }
-                },
-                None => shard.insert(id, place),
+            if let Some(known) = self.place_small(id, place) {
+                elsewhere.extend((known.directory != pack.directory).then_some((id, place)));
+                continue;
             }
-            drop(shard);
             added += 1;
             let (_, count, bytes) = match &mut run {
                 Some(run) if std::ptr::eq(run.0, pack) => run,
