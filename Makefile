@@ -5,6 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTEST := .venv/bin/pytest
 CASES ?= 10000
 ROUNDS ?= 3
+RESUME ?=
 
 .PHONY: help setup build check lints unit test test-mount soak bench-mount bench-store demo clean
 
@@ -41,8 +42,8 @@ test-mount:
 	$(say)
 	$(PYTEST) tests
 
-soak: setup build ## The same tests with more cases, AddressSanitizer, and more rounds; writes bench/results/soak.json
-	.venv/bin/python scripts/soak.py --cases $(CASES) --rounds $(ROUNDS)
+soak: setup build ## The same tests longer, with AddressSanitizer and fuzzing: three hours; RESUME=1 goes on where it stopped
+	.venv/bin/python scripts/soak.py --cases $(CASES) --rounds $(ROUNDS) $(if $(RESUME),--resume)
 
 bench-mount: ## Measure the mount against the local file system and plain downloads; writes bench/results/mount.json
 	@scripts/setup.sh bench

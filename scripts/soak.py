@@ -3,7 +3,8 @@
 store of ten million objects, every fuzz target for ten minutes with the compiler's coverage to guide it, defects planted for the
 targets to find, and rounds of the tests with real parts, faults and kills.
 
-Goes on after a failure, writes bench/results/soak.json, and ends with status 1 when anything failed.
+Goes on after a failure, writes bench/results/soak.json after each step, and ends with status 1 when anything failed. It takes some
+three hours on two cores: with --resume, what passed on this commit is not run again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -33,17 +35,45 @@ FUZZ_FLAGS = " ".join(
 )
 
 
-def step(name: str, command: list[str], environment: dict[str, str] | None = None) -> dict:
-    print(f"soak: {name}", flush=True)
-    begun = time.monotonic()
-    try:
-        code = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, timeout=STEP_SECONDS).returncode
-    except subprocess.TimeoutExpired:
-        code = -1
-    return {"id": name, "passed": code == 0, "seconds": round(time.monotonic() - begun, 1)}
+class Soak:
+    """What was run, and how it ended: bench/results/soak.json, whole after each step."""
+
+    def __init__(self, cases: int, resume: bool) -> None:
+        self.path = ROOT / "bench" / "results" / "soak.json"
+        self.commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10).stdout.strip()
+        self.cases = cases
+        before = json.loads(self.path.read_text()) if resume and self.path.exists() else {}
+        same = before.get("commit") == self.commit and before.get("cases") == cases
+        self.steps = [done for done in before["steps"] if done["passed"]] if same else []
+        self.lock = threading.Lock()
+
+    def has(self, name: str) -> bool:
+        """Whether it passed before, on this commit."""
+        return any(done["id"] == name for done in self.steps)
+
+    def add(self, name: str, passed: bool, begun: float) -> None:
+        """Notes what ended now and began at `begun` of the monotonic clock."""
+        date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        with self.lock:
+            self.steps.append({"id": name, "passed": passed, "seconds": round(time.monotonic() - begun, 1), "date": date})
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            whole = {"commit": self.commit, "date": date, "cases": self.cases, "steps": self.steps}
+            self.path.write_text(json.dumps(whole, indent=1) + "\n")
+
+    def step(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+        """Runs a command, unless it passed before."""
+        if self.has(name):
+            return
+        print(f"soak: {name}", flush=True)
+        begun = time.monotonic()
+        try:
+            code = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, timeout=STEP_SECONDS).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+        self.add(name, code == 0, begun)
 
 
-def fuzz(seconds: int) -> list[dict]:
+def fuzz(soak: Soak, seconds: int) -> None:
     """Builds the fuzz targets for libFuzzer and lets each run, as many at once as there are cores."""
     print(f"soak: fuzz targets, {seconds} s each", flush=True)
     command = ["cargo", "test", "--release", "--locked", "--lib", "--no-run", "--message-format", "json"]
@@ -51,19 +81,23 @@ def fuzz(seconds: int) -> list[dict]:
     environment = {**os.environ, "RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": FUZZ_FLAGS, "BOLERO_FUZZER": "libfuzzer"}
     begun = time.monotonic()
     built = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, timeout=STEP_SECONDS)
-    steps = [{"id": "fuzz targets built", "passed": built.returncode == 0, "seconds": round(time.monotonic() - begun, 1)}]
+    if not soak.has("fuzz targets built"):
+        soak.add("fuzz targets built", built.returncode == 0, begun)
     programs = [Path(path) for path in re.findall(r'"executable":"([^"]+)"', built.stdout)]
     targets = []
     for program in programs:
         listed = subprocess.run([program, "--list"], capture_output=True, text=True, timeout=60).stdout
         targets += [(program, name) for name in re.findall(r"^(fuzz::\w+): test$", listed, re.M)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return steps + list(pool.map(lambda target: fuzz_one(*target, seconds), targets))
+        list(pool.map(lambda target: fuzz_one(soak, *target, seconds), targets))
 
 
-def fuzz_one(program: Path, name: str, seconds: int) -> dict:
-    # What led to new places is kept for the next time; what failed stands beside it.
+def fuzz_one(soak: Soak, program: Path, name: str, seconds: int) -> None:
     crate = program.name.rsplit("-", 1)[0]
+    identity = f"{name} of {crate}, {seconds} s"
+    if soak.has(identity):
+        return
+    # What led to new places is kept for the next time; what failed stands beside it.
     place = ROOT / "target" / "fuzz" / "corpora" / crate / name.removeprefix("fuzz::")
     (place / "corpus").mkdir(parents=True, exist_ok=True)
     limits = f"-max_total_time={seconds} -max_len=4096 -timeout=20 -rss_limit_mb=2048"
@@ -84,9 +118,8 @@ def fuzz_one(program: Path, name: str, seconds: int) -> dict:
             code = -1
     ended = re.findall(r"#(\d+)\s+DONE.*", (place / "log").read_text(errors="replace"))
     passed = code == 0 and bool(ended)
-    done = {"id": f"{name} of {crate}", "passed": passed, "seconds": round(time.monotonic() - begun, 1)}
-    print(f"soak: {done['id']}: {ended[-1] if ended else 'no'} inputs, status {code}", flush=True)
-    return done
+    soak.add(identity, passed, begun)
+    print(f"soak: {identity}: {ended[-1] if ended else 'no'} inputs, status {code}", flush=True)
 
 
 def main() -> int:
@@ -94,36 +127,31 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=10_000, help="cases of each property")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the tests with real parts")
     parser.add_argument("--fuzz-seconds", type=int, default=600, help="how long each fuzz target runs")
+    parser.add_argument("--resume", action="store_true", help="do not run again what passed on this commit")
     options = parser.parse_args()
+    soak = Soak(options.cases, options.resume)
     cargo = ["cargo", "test", "--release", "--locked"]
-    steps = [
-        step(
-            f"properties, {options.cases} cases each",
-            [*cargo, "--workspace", "--lib", "--test", "round_trip", "--test", "damage", "--test", "kills"],
-            {"PROPTEST_CASES": str(options.cases)},
-        ),
-        step(
-            "AddressSanitizer: all Rust tests",
-            [*cargo, "--workspace", "--lib", "--tests", "--target", TARGET, "--target-dir", "target/asan"],
-            # The compiler lets a stable release use the sanitizer under this name only.
-            {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "-Zsanitizer=address"},
-        ),
-    ]
+    soak.step(
+        f"properties, {options.cases} cases each",
+        [*cargo, "--workspace", "--lib", "--test", "round_trip", "--test", "damage", "--test", "kills"],
+        {"PROPTEST_CASES": str(options.cases)},
+    )
+    soak.step(
+        "AddressSanitizer: all Rust tests",
+        [*cargo, "--workspace", "--lib", "--tests", "--target", TARGET, "--target-dir", "target/asan"],
+        # The compiler lets a stable release use the sanitizer under this name only.
+        {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "-Zsanitizer=address"},
+    )
     example = ["cargo", "run", "--release", "--locked", "-p", "forebay-store", "--example", "ten_million", "--"]
-    steps.append(step("ten million objects", [*example, str(ROOT / "target" / "ten-million")]))
-    steps += fuzz(options.fuzz_seconds)
-    steps.append(step("planted defects are found", [sys.executable, "scripts/planted.py"]))
+    soak.step("ten million objects", [*example, str(ROOT / "target" / "ten-million")])
+    fuzz(soak, options.fuzz_seconds)
+    soak.step("planted defects are found", [sys.executable, "scripts/planted.py"])
     for number in range(options.rounds):
         tests = [str(ROOT / "tests" / name) for name in ROUND_TESTS]
-        steps.append(step(f"round {number + 1} of {', '.join(ROUND_TESTS)}", [str(ROOT / ".venv/bin/pytest"), "-q", *tests]))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10).stdout.strip()
-    date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    path = ROOT / "bench" / "results" / "soak.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"commit": commit, "date": date, "cases": options.cases, "steps": steps}, indent=1) + "\n")
-    for done in steps:
+        soak.step(f"round {number + 1} of {', '.join(ROUND_TESTS)}", [str(ROOT / ".venv/bin/pytest"), "-q", *tests])
+    for done in soak.steps:
         print(f"{'passed' if done['passed'] else 'FAILED'} {done['seconds']:>8.1f} s  {done['id']}")
-    return 0 if all(done["passed"] for done in steps) else 1
+    return 0 if all(done["passed"] for done in soak.steps) else 1
 
 
 if __name__ == "__main__":
