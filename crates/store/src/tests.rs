@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use forebay_model::{ByteRange, ByteSize, Capacity, ContentId, EXTENT, PAGE, PageIndex, block_sums, page_len};
 
+use crate::pack;
 use crate::queue::Order;
 use crate::{
     Caching, DirectoryOptions, Fill, Group, Kept, NotKept, ReadOutcome, Recovery, Reserve, Residency, Store,
@@ -92,6 +93,27 @@ fn a_content_that_is_fetched_again_survives_the_order_to_drop_it() {
         assert_eq!(recovery.unverified, 0);
         check(&store);
     }
+}
+
+#[test]
+fn a_pack_is_followed_over_its_filler_also_after_a_start() {
+    let scratch = tempfile::tempdir().unwrap();
+    let size = |number: u8| (40 << 10) + u64::from(number) * 999;
+    let check = |store: &Store| {
+        let packs = store.shared.index.packs_of(0);
+        let found: usize = packs.iter().map(|pack| store.shared.follow(pack).len()).sum();
+        assert_eq!(found, 20, "in {} packs", packs.len());
+        let live: u64 = (0..20).map(|number| pack::entry_len(size(number))).sum();
+        assert!(packs.iter().map(|pack| pack.len.load(Ordering::Relaxed)).sum::<u64>() > live, "there is filler");
+        assert!((0..20).all(|number| read(store, number, size(number), 0)));
+    };
+    let (store, _) = open(&[scratch.path()], 1 << 30);
+    assert!((0..20).all(|number| keep(&store, number, size(number), 0) == Kept::Yes));
+    check(&store);
+    drop(store);
+    let (store, recovery) = open(&[scratch.path()], 1 << 30);
+    assert_eq!(recovery.unverified, 0);
+    check(&store);
 }
 
 #[test]

@@ -31,7 +31,8 @@ impl Shared {
         found
     }
 
-    fn follow(&self, pack: &Pack) -> Vec<(ContentId, SmallPlace)> {
+    /// Those that are found from header to header.
+    pub(crate) fn follow(&self, pack: &Pack) -> Vec<(ContentId, SmallPlace)> {
         let (mut at, end) = (0, pack.len.load(Ordering::Relaxed));
         let mut objects = Vec::new();
         let mut window = Vec::new();

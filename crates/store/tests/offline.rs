@@ -265,7 +265,13 @@ fn a_whole_store_is_whole() {
         |told, boot| {
             assert!(told.summary.is_whole(), "{:#?}", told.findings);
             assert_eq!(told.contents.len(), CONTENTS.len() - 1);
-            assert_eq!(told.summary.bytes_dead, 48 + CONTENTS[0].1);
+            // And the filler before the two that are long enough for it.
+            let forgotten = 48 + CONTENTS[0].1;
+            assert!(
+                (forgotten..forgotten + 2 * 4096).contains(&told.summary.bytes_dead),
+                "{}",
+                told.summary.bytes_dead
+            );
             for content in &told.contents {
                 let (number, size, pages) = numbered(content.id);
                 assert_eq!((content.size, content.pages as usize), (size, pages.len()));

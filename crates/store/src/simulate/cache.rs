@@ -145,8 +145,12 @@ impl Cache {
         held.unit.bytes.fetch_add(len, Ordering::Relaxed);
         held.unit.touch(self.clock);
         held.pieces.push(piece);
-        let place = Place { unit: Arc::clone(&held.unit), offset: held.len, len, is_hot: false };
-        held.len += pack::entry_len(len);
+        let filler = pack::filler_len(held.len, len);
+        if filler > 0 {
+            held.dead.add(held.len..held.len + filler);
+        }
+        let place = Place { unit: Arc::clone(&held.unit), offset: held.len + filler, len, is_hot: false };
+        held.len += filler + pack::entry_len(len);
         self.place.insert(piece, place);
         self.used += len;
     }

@@ -67,7 +67,12 @@ impl Writer {
         // Before the file is changed.
         let _ = self.directory.prove_pack(pack);
         let start = u64::from(place.offset);
-        let hole = pack.dead.lock().add(start..start + entry_len(place.len().into()));
+        self.free_range(pack, start..start + entry_len(place.len().into()));
+    }
+
+    /// Gives back the room of what nobody asks for any more, as far as whole blocks are free with it.
+    pub(super) fn free_range(&mut self, pack: &Arc<Pack>, range: ops::Range<u64>) {
+        let hole = pack.dead.lock().add(range);
         if hole.is_empty() || !self.directory.has_holes() || !self.holes.have_place() {
             return;
         }

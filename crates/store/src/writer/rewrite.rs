@@ -13,7 +13,7 @@ use crate::error::NotKept;
 use crate::eviction::{Verdict, soonest, verdict};
 use crate::index::SmallPlace;
 use crate::metrics::Counters;
-use crate::pack::{Kind, Pack, entry_len, verify_entry};
+use crate::pack::{Kind, Pack, entry_len, entry_room, verify_entry};
 use crate::plan::Plan;
 use crate::queue::Order;
 use crate::read::{Caching, Reach};
@@ -81,8 +81,8 @@ impl Writer {
         if read.is_err() || verify_entry(&entry, id, from.group, len).is_none() {
             return Ok(false);
         }
-        let at = self.open_pack(from.group, kind, total)?;
-        let (to, offset) = self.append(at, total, || std::iter::once(&entry[..]), None)?;
+        let at = self.open_pack(from.group, kind, entry_room(len))?;
+        let (to, offset) = self.append(at, len, || std::iter::once(&entry[..]), None)?;
         if from.directory == self.directory.index {
             self.record(&Record::SmallGone { id });
         }

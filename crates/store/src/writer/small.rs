@@ -23,45 +23,53 @@ impl Writer {
         }
         self.admit(fill)?;
         let len = fill.size;
-        let total = pack::entry_len(len);
+        let room = pack::entry_room(len);
         let group = self.directory.groups.get(fill.group.0);
         let newcomer = self.newcomer(fill, &group, None);
-        self.make_room(total, newcomer)?;
+        self.make_room(room, newcomer)?;
         let header = pack::entry_header(fill.id, fill.group.0, len as u32, &fill.sums);
         let parts = || std::iter::once(&header[..]).chain(fill.chunks.iter().map(|chunk| &chunk[..]));
-        let at = self.open_pack(fill.group.0, Kind::New, total)?;
-        let (pack, offset) = self.append(at, total, parts, Some(newcomer))?;
+        let at = self.open_pack(fill.group.0, Kind::New, room)?;
+        let (pack, offset) = self.append(at, len, parts, Some(newcomer))?;
         let place = SmallPlace::new(pack.slot, offset, len as u32, true);
         self.record(&Record::Small { id: fill.id, pack: pack.number, offset, len: len as u32, verified: true });
         Ok(Some(What::Small(fill.id, place, pack)))
     }
 
-    /// Appends an entry of `total` bytes to an open pack: the pack, and where it starts there.
+    /// Appends the entry of an object of `len` bytes to an open pack: the pack, and where it starts there.
     pub(super) fn append<'a, I: Iterator<Item = &'a [u8]>>(
         &mut self,
         at: usize,
-        total: u64,
+        len: u64,
         parts: impl Fn() -> I,
         newcomer: Option<Newcomer<'_>>,
     ) -> Result<(Arc<Pack>, u32), NotKept> {
         let open = &self.open_packs[at];
         let (file, pack) = (Arc::clone(&open.file), Arc::clone(&open.pack));
-        let offset = pack.len.load(Ordering::Relaxed);
+        let end = pack.len.load(Ordering::Relaxed);
+        let filler = pack::filler(pack::filler_len(end, len), pack.group);
+        let offset = end + filler.len() as u64;
+        let total = filler.len() as u64 + pack::entry_len(len);
         let target = Target::Pack(Arc::clone(&pack));
-        let to = Place { file: &file, direct: None, offset, len: total };
-        self.write(to, parts, &target, newcomer)?;
+        let to = Place { file: &file, direct: None, offset: end, len: total };
+        // Shorter lives than the caller's, for the filler's sake.
+        let all = || std::iter::once(&filler[..]).chain(parts().map(|part| -> &[u8] { part }));
+        self.write(to, all, &target, newcomer)?;
         pack.len.fetch_add(total, Ordering::Relaxed);
         pack.unit.bytes.fetch_add(total, Ordering::Relaxed);
         pack.unit.touch(self.directory.clock());
         self.directory.add_used(&pack.unit, total);
+        if end < offset {
+            self.free_range(&pack, end..offset);
+        }
         Ok((pack, offset as u32))
     }
 
-    /// The place in `open_packs` of a pack of `group` that has room for an entry.
-    pub(super) fn open_pack(&mut self, group: u64, kind: Kind, entry: u64) -> Result<usize, NotKept> {
+    /// The place in `open_packs` of a pack of `group` that has that much room.
+    pub(super) fn open_pack(&mut self, group: u64, kind: Kind, room: u64) -> Result<usize, NotKept> {
         if let Some(at) = self.open_packs.iter().position(|open| open.pack.group == group && open.kind == kind) {
             let len = self.open_packs[at].pack.len.load(Ordering::Relaxed);
-            if len + entry <= self.directory.pack_size.max(entry) {
+            if len + room <= self.directory.pack_size.max(room) {
                 // The last is the one written last.
                 let open = self.open_packs.remove(at);
                 self.open_packs.push(open);

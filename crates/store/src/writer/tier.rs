@@ -15,7 +15,7 @@ use crate::group::Group;
 use crate::index::SmallPlace;
 use crate::large::Large;
 use crate::metrics::Counters;
-use crate::pack::{Kind, Pack, entry_len};
+use crate::pack::{Kind, Pack, entry_room};
 use crate::queue::{Fill, Order};
 use crate::read::Caching;
 use crate::tiers::{Adoption, REST};
@@ -37,7 +37,7 @@ const STEP: u64 = 8 << 20;
 impl Writer {
     /// Takes a small object that is read often from a slower directory, if there is room.
     pub(super) fn promote(&mut self, id: ContentId, place: SmallPlace, from: &Arc<Pack>) {
-        let has_room = self.has_room_now(entry_len(place.len().into()), from.group);
+        let has_room = self.has_room_now(entry_room(place.len().into()), from.group);
         if !has_room {
             self.send_idle_away();
         }
@@ -51,7 +51,8 @@ impl Writer {
         let group = self.directory.groups.get(pack.group);
         let newcomer = Newcomer { group: &group, protect: None, next_use: None };
         for (id, place) in self.shared.objects_of(pack) {
-            let has_room = !self.directory.is_down() && self.make_room(entry_len(place.len().into()), newcomer).is_ok();
+            let has_room =
+                !self.directory.is_down() && self.make_room(entry_room(place.len().into()), newcomer).is_ok();
             if !has_room || self.copy_entry(id, place, pack, Kind::New).is_err() {
                 break;
             }
