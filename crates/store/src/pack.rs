@@ -351,7 +351,7 @@ mod tests {
             assert_eq!(filler.len() as u64, filler_len);
             assert!(filler_len + entry_len(len) <= entry_room(len));
             if filler_len > 0 {
-                let header = read_header(&filler).unwrap();
+                let header = read_header(&filler).expect("it is an entry");
                 assert_eq!((header.id, header.group, entry_len(header.len.into())), (FILLER, 7, filler_len));
             }
             let from = at + filler_len + header_len(len) as u64;

@@ -117,6 +117,21 @@ fn a_pack_is_followed_over_its_filler_also_after_a_start() {
 }
 
 #[test]
+fn what_a_crash_has_taken_away_is_kept_anew() {
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (store, _) = open(&[scratch.path()], 1 << 30);
+    assert_eq!(keep(&store, 1, 3 * PAGE, 0), Kept::Yes);
+    let name = store.shared.index.large(id(1)).unwrap().name();
+    drop(store);
+    std::fs::remove_file(scratch.path().join(name)).unwrap();
+    let (store, _) = open(&[scratch.path()], 1 << 30);
+    assert_eq!(keep(&store, 1, 3 * PAGE, 1), Kept::Yes, "the file of the log's content is not there");
+    assert!(read(&store, 1, 3 * PAGE, 1));
+    assert!(!read(&store, 1, 3 * PAGE, 0), "it went with its file");
+    assert_eq!(store.stats().bytes_resident, PAGE);
+}
+
+#[test]
 fn eviction_of_what_was_dropped_and_fetched_again_ends() {
     let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
     let size = 2 * PAGE;

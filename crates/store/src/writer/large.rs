@@ -1,5 +1,6 @@
 //! Pages of large contents: each to its place in the content's sparse file.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -50,7 +51,11 @@ impl Writer {
         let large = match self.shared.index.large(fill.id) {
             Some(large) if large.size != fill.size => return Err(NotKept::Invalid),
             Some(large) if large.directory != self.directory.index => return Err(NotKept::Elsewhere),
-            Some(large) => large,
+            Some(large) if self.has_file(&large) => large,
+            Some(large) => {
+                self.drop_large(&large);
+                self.new_large(fill)?
+            }
             None => self.new_large(fill)?,
         };
         let outcome = self.write_page(fill, &large);
@@ -61,6 +66,14 @@ impl Writer {
             self.drop_large(&large);
         }
         outcome.map(|extent| Some(What::Page(large, extent, page)))
+    }
+
+    /// Whether a content's file is there: the log may speak of one that a crash has taken away, and nobody has read it since.
+    fn has_file(&self, large: &Large) -> bool {
+        match large.open(&self.directory.root, &self.shared.files) {
+            Err(error) => error.kind() != io::ErrorKind::NotFound || self.directory.root.is_gone(),
+            Ok(_) => true,
+        }
     }
 
     fn new_large(&mut self, fill: &Fill) -> Result<Arc<Large>, NotKept> {
