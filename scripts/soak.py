@@ -4,7 +4,7 @@ store of ten million objects, every fuzz target for ten minutes with the compile
 targets to find, and rounds of the tests with real parts, faults and kills.
 
 Goes on after a failure, writes bench/results/soak.json after each step, and ends with status 1 when anything failed. It takes some
-three hours on two cores: with --resume, what passed on this commit is not run again.
+three hours on two cores: with --resume, what passed in the last week is not run again; each step says on which commit it ran.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # The tests in which timing and order can differ from run to run.
 ROUND_TESTS = ["test_openclipart.py", "test_faults.py", "test_changes.py", "test_lifecycle.py", "test_disk.py", "test_network.py"]
 STEP_SECONDS = 2400
+# For how long a step that passed counts.
+RESUMED = datetime.timedelta(days=7)
 # The crates that have fuzz targets: the tests whose names begin with `fuzz::`.
 FUZZED = ["forebay-store", "forebay-wire"]
 TARGET = f"{os.uname().machine}-unknown-linux-gnu"
@@ -42,20 +44,21 @@ class Soak:
         self.path = ROOT / "bench" / "results" / "soak.json"
         self.commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10).stdout.strip()
         self.cases = cases
-        before = json.loads(self.path.read_text()) if resume and self.path.exists() else {}
-        same = before.get("commit") == self.commit and before.get("cases") == cases
-        self.steps = [done for done in before["steps"] if done["passed"]] if same else []
+        before = json.loads(self.path.read_text())["steps"] if resume and self.path.exists() else []
+        oldest = (datetime.datetime.now(datetime.timezone.utc) - RESUMED).isoformat()
+        self.steps = [done for done in before if done["passed"] and done.get("date", "") >= oldest]
         self.lock = threading.Lock()
 
     def has(self, name: str) -> bool:
-        """Whether it passed before, on this commit."""
+        """Whether it passed before."""
         return any(done["id"] == name for done in self.steps)
 
     def add(self, name: str, passed: bool, begun: float) -> None:
         """Notes what ended now and began at `begun` of the monotonic clock."""
         date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         with self.lock:
-            self.steps.append({"id": name, "passed": passed, "seconds": round(time.monotonic() - begun, 1), "date": date})
+            took = round(time.monotonic() - begun, 1)
+            self.steps.append({"id": name, "passed": passed, "seconds": took, "date": date, "commit": self.commit})
             self.path.parent.mkdir(parents=True, exist_ok=True)
             whole = {"commit": self.commit, "date": date, "cases": self.cases, "steps": self.steps}
             self.path.write_text(json.dumps(whole, indent=1) + "\n")
@@ -127,7 +130,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=10_000, help="cases of each property")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the tests with real parts")
     parser.add_argument("--fuzz-seconds", type=int, default=600, help="how long each fuzz target runs")
-    parser.add_argument("--resume", action="store_true", help="do not run again what passed on this commit")
+    parser.add_argument("--resume", action="store_true", help="do not run again what passed in the last week")
     options = parser.parse_args()
     soak = Soak(options.cases, options.resume)
     cargo = ["cargo", "test", "--release", "--locked"]
