@@ -138,7 +138,7 @@ fn build(arguments: &Arguments) -> String {
             }
         }
         // The memory of what waits is no part of the index: little waits.
-        while n - kept.load(Ordering::Acquire) > 4096 {
+        while n.saturating_sub(kept.load(Ordering::Acquire)) > 4096 {
             thread::yield_now();
         }
     }
