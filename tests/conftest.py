@@ -133,7 +133,7 @@ def forebay(request):
     made: list[Forebay] = []
     request.node.forebays = made
 
-    def make(origin: str, start: bool = True, **options) -> Forebay:
+    def make(origin: str | None, start: bool = True, **options) -> Forebay:
         made.append(Forebay(origin, **options))
         return made[-1].start() if start else made[-1]
 

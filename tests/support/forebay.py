@@ -53,7 +53,7 @@ class Forebay:
     gets an error, so that no test can hang on it.
     """
 
-    def __init__(self, origin: str, **options):
+    def __init__(self, origin: str | None, **options):
         self.base = Path(tempfile.mkdtemp(prefix="fb-"))
         self.base.chmod(0o755)
         self.mount = self.base / "mnt"
@@ -101,7 +101,8 @@ class Forebay:
         self.env |= {f"FOREBAY_{name}": value for name, value in (settings or {}).items()}
 
     def command(self) -> list[str]:
-        command = [*self.wrapper, forebay_binary(), "up", self.origin, "--name", self.name, "--mount", str(self.mount)]
+        origin = [] if self.origin is None else [self.origin, "--name", self.name]
+        command = [*self.wrapper, forebay_binary(), "up", *origin, "--mount", str(self.mount)]
         for directory, size in self.caches:
             command += ["--cache", f"{directory}:{size}"]
         command += ["--admin", "127.0.0.1:0", "--socket", str(self.socket), "--json"]

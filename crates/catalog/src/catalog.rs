@@ -336,6 +336,18 @@ impl Catalog {
         self.entries.insert(path.clone(), Seen { what: What::Ask, at, until });
     }
 
+    /// All that is known of `path` and below it is forgotten, and what is being asked now is not held: another origin stands there.
+    pub fn forget_below(&self, path: &NsPath) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.metrics.forgotten.inc();
+        let is_below = |known: &NsPath| known.below(path).is_some();
+        for (directory, under_way) in self.under_way.lock().iter_mut() {
+            under_way.overflowed |= is_below(directory);
+        }
+        self.entries.retain(|known, _| !is_below(known));
+        self.listings.retain(|known, _| !is_below(known));
+    }
+
     fn order_of(&self, directory: Option<&NsPath>) -> &Mutex<()> {
         let mut hasher = DefaultHasher::new();
         directory.hash(&mut hasher);

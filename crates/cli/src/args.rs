@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use forebay_model::{ByteSize, NsPath};
+use forebay_model::{ByteSize, Freshness, NsPath, Setting};
 
 use crate::failure::Failure;
-use crate::settings::{DoctorFlags, LogFilter, UpFlags, Value};
+use crate::settings::{CredentialsName, DoctorFlags, Endpoint, LogFilter, OriginText, UpFlags, Value};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,6 +32,17 @@ Examples:
   forebay up file:///mnt/nfs/train --mount /data --cache /dev/shm/forebay:16GiB
 
 It runs until SIGTERM or SIGINT, then unmounts and ends within 10 s.";
+
+const SOURCE_EXAMPLES: &str = "\
+Examples:
+  forebay source add /imagenet s3://ml/imagenet/ --freshness immutable --quota 500GB
+  forebay source add /shared/raw file:///mnt/nfs/raw
+  forebay source set /imagenet --priority 200 --quota default
+  forebay source list
+  forebay source remove /shared/raw
+
+Credentials are named, never given: `--credentials NAME` is a profile of the files that the process
+reads (~/.aws/config and ~/.aws/credentials of its user).";
 
 const TRACE_HELP: &str = "\
 A trace holds what reached the process: content ids, sizes and ranges, no names. What the kernel
@@ -100,12 +111,108 @@ pub(crate) enum Command {
     Status,
     /// Check this machine and an origin, and say what to do
     Doctor(Box<DoctorArgs>),
+    /// Show origins at paths of the running process, and change their rules
+    Source(SourceArgs),
     /// Measure without a running process
     Bench(BenchArgs),
     /// Record what the running process is asked to read
     Trace(TraceArgs),
     /// Look at a cache directory without a running process, and change nothing
     Store(StoreArgs),
+}
+
+/// Arguments of `source`.
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true, after_help = SOURCE_EXAMPLES)]
+pub(crate) struct SourceArgs {
+    #[command(subcommand)]
+    pub(crate) command: SourceCommand,
+}
+
+/// What is done with sources.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SourceCommand {
+    /// Show an origin at a path, from now on and after every start
+    #[command(after_help = SOURCE_EXAMPLES)]
+    Add(SourceAddArgs),
+    /// List the sources
+    List,
+    /// Show all that is known of sources
+    Show(SourcePaths),
+    /// Change the rules of a source
+    Set(SourceSetArgs),
+    /// Take a source away, and let go of what is cached of it; its origin is not touched
+    Remove(SourcePaths),
+}
+
+/// Sources by their paths.
+#[derive(Debug, Args)]
+pub(crate) struct SourcePaths {
+    /// Paths of sources
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<NsPath>,
+}
+
+/// Arguments of `source add`.
+#[derive(Debug, Args)]
+pub(crate) struct SourceAddArgs {
+    /// Where it is shown; it may lie inside another source, and then hides what that has there
+    #[arg(value_name = "PATH")]
+    pub(crate) path: NsPath,
+
+    /// URL of the origin, such as s3://bucket/prefix/
+    #[arg(value_name = "ORIGIN", value_parser = OriginText::parse)]
+    pub(crate) origin: OriginText,
+
+    #[command(flatten)]
+    pub(crate) rules: SourceRules,
+}
+
+/// Arguments of `source set`.
+#[derive(Debug, Args)]
+pub(crate) struct SourceSetArgs {
+    /// Path of the source
+    #[arg(value_name = "PATH")]
+    pub(crate) path: NsPath,
+
+    #[command(flatten)]
+    pub(crate) rules: SourceRules,
+}
+
+/// Rules of a source. A value of `default` takes back what was given.
+#[derive(Debug, Args)]
+pub(crate) struct SourceRules {
+    /// For how long what was seen may be used: immutable, ttl=60s, check [default: ttl=60s]
+    #[arg(long, value_name = "RULE")]
+    pub(crate) freshness: Option<Freshness>,
+
+    /// Where the origin answers [default: AWS_ENDPOINT_URL of the process, else the public service]
+    #[arg(long, value_name = "URL", value_parser = given::<Endpoint>)]
+    pub(crate) endpoint: Option<Setting<Endpoint>>,
+
+    /// Region of the origin [default: AWS_REGION of the process, else us-east-1]
+    #[arg(long, value_name = "REGION", value_parser = given::<String>)]
+    pub(crate) region: Option<Setting<String>>,
+
+    /// Whether the bucket stands in the path of requests: yes or no [default: yes with an endpoint]
+    #[arg(long, value_name = "YES|NO", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = yes_or_no)]
+    pub(crate) path_style: Option<Setting<bool>>,
+
+    /// Name of the credentials: standard, anonymous or a profile of the process's credential files
+    #[arg(long, value_name = "NAME", value_parser = given::<CredentialsName>)]
+    pub(crate) credentials: Option<Setting<CredentialsName>>,
+
+    /// The most that it takes of the caches, such as 100GB [default: as much as there is]
+    #[arg(long, value_name = "SIZE", value_parser = given::<ByteSize>)]
+    pub(crate) quota: Option<Setting<ByteSize>>,
+
+    /// Sources of lower priority are evicted first, and never evict higher ones: 0 to 255 [default: 100]
+    #[arg(long, value_name = "N", value_parser = priority)]
+    pub(crate) priority: Option<Setting<u8>>,
+
+    /// Nothing is ever written to it through Forebay: yes or no
+    #[arg(long, value_name = "YES|NO", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = switch)]
+    pub(crate) read_only: Option<bool>,
 }
 
 /// Arguments of `store`.
@@ -279,6 +386,30 @@ impl Global {
             _ => "debug,forebay=trace",
         };
         LogFilter::parse(text).map_err(Failure::usage)
+    }
+}
+
+/// Reads a value, or `default`.
+fn given<T: Value>(text: &str) -> Result<Setting<T>, String> {
+    if text == "default" { Ok(Setting::Default) } else { T::parse(text).map(Setting::To) }
+}
+
+fn priority(text: &str) -> Result<Setting<u8>, String> {
+    match text {
+        "default" => Ok(Setting::Default),
+        _ => text.parse().map(Setting::To).map_err(|_| format!("{text:?}: a number from 0 to 255 is expected")),
+    }
+}
+
+fn yes_or_no(text: &str) -> Result<Setting<bool>, String> {
+    if text == "default" { Ok(Setting::Default) } else { switch(text).map(Setting::To) }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("{text:?}: `yes` or `no` is expected")),
     }
 }
 

@@ -56,6 +56,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Cp(args) => command::cp(connect(node).await?, args, &mut output).await,
             Command::Status => command::status(&connect(node).await?, &mut output).await,
             Command::Bench(args) => command::bench(&args, &mut output),
+            Command::Source(args) => command::source(&connect(node).await?, args, &mut output).await,
             Command::Trace(args) => command::trace(&connect(node).await?, &args, &mut output).await,
             Command::Store(args) => command::store(&args, &mut output),
             Command::Doctor(args) => doctor::run(args, node, &mut output).await,

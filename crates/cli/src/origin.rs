@@ -1,31 +1,50 @@
-//! From settings to an origin.
+//! From what a source says, and the process's settings, to an origin.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use forebay_origin::{Credentials, Origin, OriginSettings, OriginUrl};
+use forebay_model::{Freshness, NsPath, SourceSpec, TimestampNs};
+use forebay_origin::{Credentials, Origin, OriginMetrics, OriginSettings, OriginUrl};
 
 use crate::failure::Failure;
-use crate::settings::{CredentialsName, OriginText, Settings};
+use crate::settings::{CredentialsName, Endpoint, OriginText, Settings, Value};
 
 /// The longest that an attempt may stand still.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
-/// The origin that `url` and the settings name. Sends nothing.
-///
-/// # Errors
-/// `Usage`, with what is wrong.
-pub(crate) fn open(url: &OriginText, settings: &Settings) -> Result<Origin, Failure> {
-    let url: OriginUrl = url.0.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+/// The source that the settings of `up` or `doctor` speak of.
+pub(crate) fn source(url: &OriginText, path: NsPath, settings: &Settings) -> SourceSpec {
     let of = &settings.origin;
-    let (credentials, profile) = match &of.credentials {
-        CredentialsName::Standard => (Credentials::Standard, None),
-        CredentialsName::Anonymous => (Credentials::Anonymous, None),
-        CredentialsName::Profile(name) => (Credentials::Standard, Some(name.clone())),
-    };
-    let settings = OriginSettings {
+    SourceSpec {
+        freshness: settings.source.freshness,
         endpoint: of.endpoint.as_ref().map(|endpoint| endpoint.0.clone()),
         region: of.region.clone(),
         path_style: of.path_style,
+        credentials: of.credentials.name(),
+        ..SourceSpec::new(path, url.0.clone(), now())
+    }
+}
+
+/// The origin of a source. Sends nothing.
+///
+/// # Errors
+/// `Usage`, with what is wrong.
+pub(crate) fn open(spec: &SourceSpec, settings: &Settings, metrics: OriginMetrics) -> Result<Origin, Failure> {
+    let wrong = |what: &str, why: String| Failure::usage(format!("source {}: {what}: {why}", spec.path));
+    // What comes over the socket was not read as settings are.
+    let text = OriginText::parse(&spec.origin).map_err(|why| wrong("origin", why))?;
+    let url: OriginUrl = text.0.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+    let endpoint = spec.endpoint.as_deref().map(Endpoint::parse).transpose().map_err(|why| wrong("endpoint", why))?;
+    let name = spec.credentials.as_deref().map(CredentialsName::parse).transpose();
+    let (credentials, profile) = match name.map_err(|why| wrong("credentials", why))? {
+        None | Some(CredentialsName::Standard) => (Credentials::Standard, None),
+        Some(CredentialsName::Anonymous) => (Credentials::Anonymous, None),
+        Some(CredentialsName::Profile(name)) => (Credentials::Standard, Some(name)),
+    };
+    let of = &settings.origin;
+    let settings = OriginSettings {
+        endpoint: endpoint.map(|endpoint| endpoint.0),
+        region: spec.region.clone(),
+        path_style: spec.path_style,
         credentials,
         profile,
         deadline: of.deadline,
@@ -33,10 +52,16 @@ pub(crate) fn open(url: &OriginText, settings: &Settings) -> Result<Origin, Fail
         stall: (of.deadline / 2).min(STALL_MAX),
         max_requests: of.max_requests.0 as usize,
         requester_pays: of.requester_pays,
-        allow_unproved: settings.source.freshness == forebay_model::Freshness::Immutable,
+        allow_unproved: spec.freshness == Freshness::Immutable,
         injected_latency: of.injected_latency,
         ca_file: of.ca_file.clone(),
         ..OriginSettings::new(url)
     };
-    Origin::open(settings).map_err(|error| Failure::usage(error.to_string()))
+    Origin::open_counted(settings, metrics).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// The time now.
+pub(crate) fn now() -> TimestampNs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimestampNs(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_model::{ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, Principal, Trace};
+use forebay_model::{
+    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, Principal, SourceChange, SourceInfo, SourceSpec,
+    Trace,
+};
 use forebay_route::{Context, Service};
 
 pub use forebay_route::{Handout, ReadNow};
@@ -120,6 +123,43 @@ impl Client {
     /// No trace is running, or one to another file; its end cannot be written in time.
     pub async fn stop_trace(&self, principal: Principal, file: Option<&str>) -> Result<Trace, Fault> {
         self.service.stop_trace(&self.context(principal), file).await
+    }
+
+    /// The sources, by path.
+    ///
+    /// # Errors
+    /// Why the node did not answer.
+    pub async fn sources(&self, principal: Principal) -> Result<Vec<SourceInfo>, Fault> {
+        self.service.sources(&self.context(principal)).await
+    }
+
+    /// Shows an origin at a path where no source is. One that does not answer is shown all the same, with its problem.
+    ///
+    /// # Errors
+    /// `Invalid` for what cannot be a source; the registry cannot be written.
+    pub async fn add_source(&self, principal: Principal, spec: SourceSpec) -> Result<SourceInfo, Fault> {
+        self.service.add_source(&self.context(principal), spec).await
+    }
+
+    /// Changes the rules of the source at `path`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for rules that its origin cannot have; the registry cannot be written.
+    pub async fn set_source(
+        &self,
+        principal: Principal,
+        path: &NsPath,
+        change: SourceChange,
+    ) -> Result<SourceInfo, Fault> {
+        self.service.set_source(&self.context(principal), path, change).await
+    }
+
+    /// Takes the source at `path` away, and lets go of what is kept of it.
+    ///
+    /// # Errors
+    /// `NotFound`; the registry cannot be written.
+    pub async fn remove_source(&self, principal: Principal, path: &NsPath) -> Result<SourceInfo, Fault> {
+        self.service.remove_source(&self.context(principal), path).await
     }
 
     fn context(&self, principal: Principal) -> Context {

@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use forebay_model::{NsPath, SourceSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::source::{NodeName, SourceRecord};
+use crate::node_name::NodeName;
 
 const FILE: &str = "registry.json";
 const FORMAT: u32 = 1;
@@ -49,7 +50,7 @@ struct Document {
     format: u32,
     node: NodeName,
     revision: u64,
-    sources: Vec<SourceRecord>,
+    sources: Vec<SourceSpec>,
 }
 
 impl Embedded {
@@ -93,7 +94,7 @@ impl Embedded {
     }
 
     /// The sources, in the order in which they were added.
-    pub fn sources(&self) -> &[SourceRecord] {
+    pub fn sources(&self) -> &[SourceSpec] {
         &self.content.sources
     }
 
@@ -102,8 +103,8 @@ impl Embedded {
     ///
     /// # Errors
     /// The file cannot be written; the registry is then as before.
-    pub fn put_source(&mut self, mut record: SourceRecord) -> Result<SourceRecord, RegistryError> {
-        let before = (self.content.sources.clone(), self.content.revision);
+    pub fn put_source(&mut self, mut record: SourceSpec) -> Result<SourceSpec, RegistryError> {
+        let before = self.content.sources.clone();
         match self.content.sources.iter_mut().find(|known| known.path == record.path) {
             Some(known) => {
                 if known.origin == record.origin {
@@ -116,12 +117,29 @@ impl Embedded {
             }
             None => self.content.sources.push(record.clone()),
         }
-        self.content.revision += 1;
-        if let Err(error) = self.save() {
-            (self.content.sources, self.content.revision) = before;
-            return Err(error);
-        }
+        self.changed(before)?;
         Ok(record)
+    }
+
+    /// Takes the source at `path` out. None: there is none.
+    ///
+    /// # Errors
+    /// The file cannot be written; the registry is then as before.
+    pub fn remove_source(&mut self, path: &NsPath) -> Result<Option<SourceSpec>, RegistryError> {
+        let Some(at) = self.content.sources.iter().position(|known| known.path == *path) else { return Ok(None) };
+        let before = self.content.sources.clone();
+        let removed = self.content.sources.remove(at);
+        self.changed(before)?;
+        Ok(Some(removed))
+    }
+
+    /// Saves what was changed, or takes it back.
+    fn changed(&mut self, before: Vec<SourceSpec>) -> Result<(), RegistryError> {
+        self.content.revision += 1;
+        self.save().inspect_err(|_| {
+            self.content.sources = before;
+            self.content.revision -= 1;
+        })
     }
 
     /// Writes a new file and puts it in the old one's place, so that a crash leaves one of the two whole.
@@ -137,17 +155,12 @@ impl Embedded {
 
 #[cfg(test)]
 mod tests {
-    use forebay_model::{Freshness, TimestampNs};
+    use forebay_model::TimestampNs;
 
     use super::*;
 
-    fn source(path: &str, origin: &str, added: i64) -> SourceRecord {
-        SourceRecord {
-            path: path.parse().expect("a path"),
-            origin: origin.to_owned(),
-            freshness: Freshness::default(),
-            added: TimestampNs(added),
-        }
+    fn source(path: &str, origin: &str, added: i64) -> SourceSpec {
+        SourceSpec::new(path.parse().expect("a path"), origin.to_owned(), TimestampNs(added))
     }
 
     #[test]
@@ -163,6 +176,27 @@ mod tests {
         assert_eq!(again.node(), &node);
         assert_eq!(again.sources(), [source("/a", "s3://a", 1), source("/b", "s3://other", 9)]);
         assert_eq!(again.revision(), 3);
+    }
+
+    #[test]
+    fn a_source_of_an_older_version_has_the_rules_of_one_that_was_given_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let old = r#"{"path":"/a","origin":"s3://a","freshness":"ttl=60s","added":1}"#;
+        let text = format!(r#"{{"format":1,"node":"x","revision":1,"sources":[{old}]}}"#);
+        fs::write(directory.path().join(FILE), text).expect("it is written");
+        let registry = Embedded::open(directory.path()).expect("the registry");
+        assert_eq!(registry.sources(), [source("/a", "s3://a", 1)]);
+    }
+
+    #[test]
+    fn what_was_removed_stays_away() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut registry = Embedded::open(directory.path()).expect("a new registry");
+        registry.put_source(source("/a", "s3://a", 1)).expect("it is written");
+        let a: NsPath = "/a".parse().expect("a path");
+        assert_eq!(registry.remove_source(&a).expect("it is written"), Some(source("/a", "s3://a", 1)));
+        assert_eq!(registry.remove_source(&a).expect("nothing is written"), None);
+        assert_eq!(Embedded::open(directory.path()).expect("the registry").sources(), []);
     }
 
     #[test]

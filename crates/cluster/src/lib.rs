@@ -5,7 +5,7 @@
 //! Not here: anything that is read on the path of a request. A process reads the registry when it starts and when it changes.
 
 mod embedded;
-mod source;
+mod node_name;
 
 pub use embedded::{Embedded, RegistryError};
-pub use source::{NodeName, SourceRecord};
+pub use node_name::NodeName;

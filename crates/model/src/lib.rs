@@ -17,6 +17,7 @@ mod message;
 mod path;
 mod principal;
 mod quantity;
+mod source;
 
 pub use checksum::{BlockSum, BlockSummer, block_sum, block_sums};
 pub use content::{Content, ContentId, ObjectId, OriginId, Version};
@@ -31,3 +32,4 @@ pub use message::{Body, ListedPage, Reply, ReplyBody, Request, Trace, TraceState
 pub use path::{NAME_MAX, NameProblem, NsPath, PathParseError, check_name};
 pub use principal::Principal;
 pub use quantity::{ByteSize, Capacity, QuantityParseError, parse_duration};
+pub use source::{PRIORITY_DEFAULT, Setting, SourceChange, SourceInfo, SourceSpec};

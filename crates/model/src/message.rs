@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, Principal};
+use crate::{
+    ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, Principal, SourceChange, SourceInfo, SourceSpec,
+};
 
 /// What is asked of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,22 @@ pub enum Body {
         /// The file that it must be written to, if that is to be checked.
         file: Option<String>,
     },
+    /// The sources, by path.
+    Sources,
+    /// Show an origin at a path where no source is.
+    SourceAdd(SourceSpec),
+    /// Change the rules of a source.
+    SourceSet {
+        /// Its path.
+        path: NsPath,
+        /// What changes.
+        change: SourceChange,
+    },
+    /// Show the origin of a source no more, and let go of what is kept of it.
+    SourceRemove {
+        /// Its path.
+        path: NsPath,
+    },
 }
 
 /// A node's answer.
@@ -80,6 +98,8 @@ pub enum ReplyBody {
     Status(String),
     /// To `TraceStart` and `TraceStop`.
     Trace(Trace),
+    /// To `Sources`, `SourceAdd`, `SourceSet` and `SourceRemove`: the sources that were asked about.
+    Sources(Vec<SourceInfo>),
 }
 
 /// A part of a listing.

@@ -8,6 +8,7 @@
 //!
 //! Not here: which node is asked (`route`), the file formats (`store`), the origins' protocols (`origin`).
 
+mod broken;
 mod fetch;
 mod metrics;
 mod namespace;
@@ -18,13 +19,14 @@ mod resolve;
 mod serve;
 mod single;
 mod source;
+mod sources;
 mod status;
 mod trace;
 mod upstream;
 
 pub use fetch::FetchSettings;
 pub use node::{Node, NodeParts};
-pub use origin::upstream;
+pub use origin::{fault, upstream};
 pub use serve::Listener;
-pub use source::Source;
+pub use source::{OpenSource, Source};
 pub use upstream::{Observation, Upstream, UpstreamRead};

@@ -1,86 +1,143 @@
-//! Which source a path belongs to, and the directories above the sources.
+//! Which source a path belongs to, and the directories that lead to sources.
+//!
+//! Always true: who asks sees all sources as they were at one moment. A directory that leads to a source is there whatever the origin
+//! above it says, and hides an object of its name.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_model::{DirectoryEntry, Entry, ListedEntry, ListedPage, NsPath, TimestampNs};
+use parking_lot::RwLock;
 
 use crate::source::Source;
 
-/// Directories above sources change only when a source is added.
-pub(crate) const ABOVE_FRESH_FOR: Duration = Duration::from_secs(60);
+/// For how long directories that lead to sources may be used: so long it takes until a mount shows a new one.
+pub(crate) const ABOVE_FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// The sources by path; the longest prefix wins.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     /// Longest path first.
-    sources: Vec<Arc<Source>>,
+    sources: RwLock<Arc<[Arc<Source>]>>,
 }
 
 /// Where a path leads.
 #[derive(Debug)]
-pub(crate) enum Place<'a> {
+pub(crate) enum Place {
     /// The root of a source.
-    Root(&'a Arc<Source>),
+    Root(Arc<Source>),
     /// Below the root of a source.
-    Inside(&'a Arc<Source>),
-    /// A directory above sources.
-    Above,
+    Inside(Arc<Source>),
+    /// A directory that leads to sources: inside one, or above all.
+    Above(Option<Arc<Source>>),
     /// Nowhere.
     Nowhere,
 }
 
 impl Namespace {
-    pub(crate) fn new(sources: impl IntoIterator<Item = Source>) -> Self {
-        let mut sources: Vec<_> = sources.into_iter().map(Arc::new).collect();
-        sources.sort_by_key(|s| std::cmp::Reverse(s.facts.path.as_str().len()));
-        Self { sources }
+    pub(crate) fn new() -> Self {
+        Self { sources: RwLock::new(Arc::new([])) }
     }
 
-    pub(crate) fn sources(&self) -> &[Arc<Source>] {
-        &self.sources
+    /// All sources, longest path first.
+    pub(crate) fn sources(&self) -> Arc<[Arc<Source>]> {
+        Arc::clone(&self.sources.read())
     }
 
-    pub(crate) fn place(&self, path: &NsPath) -> Place<'_> {
-        for source in &self.sources {
-            match path.below(&source.facts.path) {
-                Some("") => return Place::Root(source),
-                Some(_) => return Place::Inside(source),
-                None => {}
-            }
+    /// Shows a source in place of the one at its path.
+    pub(crate) fn put(&self, source: Source) {
+        self.change(|all| {
+            all.retain(|known| known.facts.path != source.facts.path);
+            all.push(Arc::new(source));
+        });
+    }
+
+    /// Shows the source at a path no more.
+    pub(crate) fn remove(&self, path: &NsPath) {
+        self.change(|all| all.retain(|known| known.facts.path != *path));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Source>>)) {
+        let mut sources = self.sources.write();
+        let mut all = sources.to_vec();
+        change(&mut all);
+        all.sort_by_key(|source| std::cmp::Reverse(source.facts.path.as_str().len()));
+        *sources = all.into();
+    }
+
+    pub(crate) fn place(&self, path: &NsPath) -> Place {
+        let sources = self.sources.read();
+        let leads = |source: &Arc<Source>| source.facts.path.below(path).is_some_and(|rest| !rest.is_empty());
+        let source = sources.iter().find(|source| path.below(&source.facts.path).is_some());
+        match source {
+            Some(source) if source.facts.path == *path => Place::Root(Arc::clone(source)),
+            Some(source) if sources.iter().any(leads) => Place::Above(Some(Arc::clone(source))),
+            Some(source) => Place::Inside(Arc::clone(source)),
+            None if path.is_root() || sources.iter().any(leads) => Place::Above(None),
+            None => Place::Nowhere,
         }
-        let above = path.is_root() || self.sources.iter().any(|s| s.facts.path.below(path).is_some());
-        if above { Place::Above } else { Place::Nowhere }
+    }
+
+    /// Whether `source` is the one that `path` belongs to, now.
+    pub(crate) fn is_of(&self, source: &Arc<Source>, path: &NsPath) -> bool {
+        match self.place(path) {
+            Place::Root(now) | Place::Inside(now) | Place::Above(Some(now)) => Arc::ptr_eq(&now, source),
+            Place::Above(None) | Place::Nowhere => false,
+        }
     }
 
     /// The source at exactly that path.
-    pub(crate) fn at(&self, path: &str) -> Option<&Arc<Source>> {
-        self.sources.iter().find(|s| s.facts.path.as_str() == path)
+    pub(crate) fn at(&self, path: &str) -> Option<Arc<Source>> {
+        self.sources.read().iter().find(|source| source.facts.path.as_str() == path).cloned()
     }
 
-    /// A directory above sources.
+    /// A directory that leads to sources.
     pub(crate) fn entry_above(&self, path: &NsPath) -> Entry {
-        let below = self.sources.iter().filter(|s| s.facts.path.below(path).is_some());
-        let mtime = below.map(|s| s.facts.added).max().unwrap_or(TimestampNs(0));
+        let sources = self.sources();
+        let below = sources.iter().filter(|source| source.facts.path.below(path).is_some());
+        let mtime = below.map(|source| source.facts.added).max().unwrap_or(TimestampNs(0));
         Entry::Directory(DirectoryEntry { mtime })
     }
 
-    /// The names of a directory above sources.
-    pub(crate) fn list_above(&self, path: &NsPath, after: &str) -> ListedPage {
-        let mut names: Vec<&str> = self
-            .sources
-            .iter()
-            .filter_map(|s| s.facts.path.below(path))
-            .filter_map(|rest| rest.split('/').next())
-            .filter(|name| !name.is_empty() && *name > after)
-            .collect();
+    /// The names after `after` by which sources are reached from a directory, in order.
+    fn names_below(&self, path: &NsPath, after: &str) -> Vec<ListedEntry> {
+        let sources = self.sources();
+        let rests = sources.iter().filter_map(|source| source.facts.path.below(path));
+        let mut names: Vec<&str> =
+            rests.filter_map(|rest| rest.split('/').next()).filter(|name| !name.is_empty() && *name > after).collect();
         names.sort_unstable();
         names.dedup();
         let entry = |name: &str| match self.place(&path.join(name)) {
             Place::Root(source) => source.facts.directory(),
             _ => self.entry_above(&path.join(name)),
         };
-        let entries = names.iter().map(|name| ListedEntry { name: (*name).into(), entry: entry(name) }).collect();
-        ListedPage { entries, more: false, hidden: 0, fresh_for: ABOVE_FRESH_FOR }
+        names.iter().map(|name| ListedEntry { name: (*name).into(), entry: entry(name) }).collect()
+    }
+
+    /// A part of a directory above all sources.
+    pub(crate) fn list_above(&self, path: &NsPath, after: &str, limit: u32) -> ListedPage {
+        let nothing = ListedPage { entries: Vec::new(), more: false, hidden: 0, fresh_for: ABOVE_FRESH_FOR };
+        self.add_sources(path, after, limit, nothing)
+    }
+
+    /// A part of a directory of a source, with the names by which other sources are reached from it.
+    pub(crate) fn add_sources(&self, path: &NsPath, after: &str, limit: u32, mut page: ListedPage) -> ListedPage {
+        let mut ours = self.names_below(path, after);
+        if ours.is_empty() {
+            return page;
+        }
+        page.fresh_for = page.fresh_for.min(ABOVE_FRESH_FOR);
+        // What comes after the last of a part that is not the last one belongs to the next part.
+        if let Some(last) = page.entries.last().filter(|_| page.more) {
+            ours.retain(|entry| entry.name <= last.name);
+        }
+        page.entries.retain(|entry| ours.binary_search_by(|known| known.name.cmp(&entry.name)).is_err());
+        page.entries.append(&mut ours);
+        page.entries.sort_by(|one, other| one.name.cmp(&other.name));
+        if page.entries.len() > limit as usize {
+            page.entries.truncate(limit as usize);
+            page.more = true;
+        }
+        page
     }
 }

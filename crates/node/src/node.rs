@@ -6,8 +6,10 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::Catalog;
+use forebay_cluster::Embedded;
 use forebay_model::{
-    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, Trace,
+    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, SourceChange,
+    SourceInfo, SourceSpec, Trace,
 };
 use forebay_route::{Context, Handout, ReadNow, Service};
 use forebay_store::{Store, StoreError};
@@ -18,7 +20,8 @@ use crate::fetch::{FetchSettings, Fetcher, group_of};
 use crate::metrics::ReadMetrics;
 use crate::namespace::Namespace;
 use crate::resolve::Resolver;
-use crate::source::Source;
+use crate::source::{OpenSource, Source};
+use crate::sources::Sources;
 use crate::status;
 use crate::trace::Tracer;
 
@@ -26,20 +29,25 @@ use crate::trace::Tracer;
 const READ_MAX: u64 = 64 << 20;
 
 /// What a node is made of.
-#[derive(Debug)]
 pub struct NodeParts {
-    /// The node's name for ever.
-    pub name: String,
+    /// Its name and its sources.
+    pub registry: Embedded,
+    /// How a source is opened.
+    pub open: OpenSource,
     /// Its pages.
     pub store: Arc<Store>,
     /// Its attributes and listings.
     pub catalog: Catalog,
-    /// Its sources.
-    pub sources: Vec<Source>,
     /// How it fetches.
     pub fetch: FetchSettings,
     /// Where its tasks run.
     pub runtime: Handle,
+}
+
+impl std::fmt::Debug for NodeParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeParts").field("registry", &self.registry).finish_non_exhaustive()
+    }
 }
 
 /// A node: answers for its store and its sources.
@@ -50,6 +58,7 @@ pub struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) fetcher: Arc<Fetcher>,
+    sources: Sources,
     catalog: Arc<Catalog>,
     resolver: Resolver,
     pub(crate) metrics: ReadMetrics,
@@ -59,12 +68,13 @@ pub struct Node {
 impl Node {
     /// A node of these parts.
     pub fn new(parts: NodeParts) -> Self {
-        let NodeParts { name, store, catalog, sources, fetch, runtime } = parts;
-        let (namespace, catalog) = (Arc::new(Namespace::new(sources)), Arc::new(catalog));
+        let NodeParts { registry, open, store, catalog, fetch, runtime } = parts;
+        let (namespace, catalog, name) = (Arc::new(Namespace::new()), Arc::new(catalog), registry.node().0.clone());
+        let sources = Sources::new(registry, open, namespace.clone(), catalog.clone(), store.clone());
         let resolver = Resolver::new(namespace.clone(), catalog.clone(), fetch.deadline, &runtime);
         let fetcher = Arc::new(Fetcher::new(store.clone(), catalog.clone(), fetch, runtime));
         let (metrics, tracer) = (ReadMetrics::default(), Arc::default());
-        Self { name, started: Instant::now(), store, namespace, fetcher, catalog, resolver, metrics, tracer }
+        Self { name, started: Instant::now(), store, namespace, fetcher, sources, catalog, resolver, metrics, tracer }
     }
 
     /// Adds the node's, the catalog's and the store's counters to `registry`.
@@ -73,6 +83,11 @@ impl Node {
         self.fetcher.metrics.register(registry);
         self.catalog.register(registry);
         self.store.register(registry);
+    }
+
+    /// The sources, by path.
+    pub fn source_list(&self) -> Vec<SourceInfo> {
+        self.sources.list()
     }
 
     /// Writes what waits for the store's directories and lets them go, and ends the trace. Everything is absent from then on.
@@ -93,7 +108,7 @@ impl Node {
     }
 
     /// The source of a content.
-    fn source_of(&self, content: &Content) -> Result<&Arc<Source>, Fault> {
+    fn source_of(&self, content: &Content) -> Result<Arc<Source>, Fault> {
         let invalid = |why: String| Fault::new(FaultKind::Invalid, why);
         let source = self
             .namespace
@@ -140,10 +155,10 @@ impl Service for Node {
     fn read_now(&self, _: &Context, content: &Content, range: ByteRange, buffer: &mut [u8]) -> ReadNow {
         debug_assert_eq!(range.len(), buffer.len() as u64, "a buffer is as long as its range");
         let Ok(source) = self.source_of(content) else { return ReadNow::Absent };
-        if !self.fetcher.read_now(source, content, range, buffer) {
+        if !self.fetcher.read_now(&source, content, range, buffer) {
             return ReadNow::Absent;
         }
-        self.note(source, content, range);
+        self.note(&source, content, range);
         self.metrics.reads_here.inc();
         self.metrics.bytes.inc_by(range.len());
         ReadNow::Filled
@@ -157,8 +172,8 @@ impl Service for Node {
         }
         let read = async {
             let source = self.source_of(content)?;
-            self.note(source, content, range);
-            self.fetcher.read(context, source, content, range).await
+            self.note(&source, content, range);
+            self.fetcher.read(context, &source, content, range).await
         };
         let answer = read.await;
         match &answer {
@@ -175,7 +190,7 @@ impl Service for Node {
         let source = self.source_of(content).ok()?;
         let descriptor = self.store.descriptor(content.id, content.size)?;
         // What is read from it, nobody tells.
-        self.note(source, content, ByteRange::new(0, content.size));
+        self.note(&source, content, ByteRange::new(0, content.size));
         Some(Handout { file: descriptor.file.clone(), lease: Box::new(descriptor) })
     }
 
@@ -191,6 +206,22 @@ impl Service for Node {
     async fn stop_trace(&self, _: &Context, file: Option<&str>) -> Result<Trace, Fault> {
         let (tracer, file) = (self.tracer.clone(), file.map(str::to_owned));
         beside(move || tracer.stop(file.as_deref())).await
+    }
+
+    async fn sources(&self, _: &Context) -> Result<Vec<SourceInfo>, Fault> {
+        Ok(self.sources.list())
+    }
+
+    async fn add_source(&self, _: &Context, spec: SourceSpec) -> Result<SourceInfo, Fault> {
+        self.sources.add(spec).await
+    }
+
+    async fn set_source(&self, _: &Context, path: &NsPath, change: SourceChange) -> Result<SourceInfo, Fault> {
+        self.sources.set(path, change).await
+    }
+
+    async fn remove_source(&self, _: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
+        self.sources.remove(path).await
     }
 }
 

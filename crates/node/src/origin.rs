@@ -13,7 +13,7 @@ use forebay_origin::{Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, R
 use crate::upstream::{Observation, Upstream, UpstreamRead};
 
 /// What the caller can do about an origin's error is what the reader can do about the fault.
-fn fault(error: OriginError) -> Fault {
+pub fn fault(error: OriginError) -> Fault {
     let kind = match error.kind {
         OriginErrorKind::NotFound => FaultKind::NotFound,
         OriginErrorKind::Changed => FaultKind::Changed,
@@ -32,6 +32,10 @@ fn observed(meta: ObjectMeta) -> Observed {
 
 #[async_trait]
 impl Upstream for Origin {
+    async fn probe(&self) -> Result<(), Fault> {
+        Origin::probe(self).await.map_err(fault)
+    }
+
     async fn stat(&self, key: &str, deadline: Instant) -> Result<Observed, Fault> {
         match Origin::stat(self, key, deadline).await {
             Ok(meta) => Ok(observed(meta)),

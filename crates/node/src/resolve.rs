@@ -38,7 +38,7 @@ impl Resolver {
             Place::Root(source) => {
                 Some(Ok(Found { entry: source.facts.directory(), fresh_for: source.facts.freshness.of_files() }))
             }
-            Place::Above => Some(Ok(Found { entry: self.namespace.entry_above(path), fresh_for: ABOVE_FRESH_FOR })),
+            Place::Above(_) => Some(Ok(Found { entry: self.namespace.entry_above(path), fresh_for: ABOVE_FRESH_FOR })),
             Place::Nowhere => Some(Err(not_found(path))),
             Place::Inside(_) => match self.catalog.lookup(path, Instant::now()) {
                 Held::Unknown => None,
@@ -53,13 +53,15 @@ impl Resolver {
             return known;
         }
         let Place::Inside(source) = self.namespace.place(path) else { return Err(not_found(path)) };
-        let (source, catalog, limit) = (source.clone(), self.catalog.clone(), self.limit);
+        let (catalog, limit, namespace) = (self.catalog.clone(), self.limit, self.namespace.clone());
         let (asked, neighbours) = (path.clone(), self.neighbours.clone());
         let key = (path.clone(), self.epoch(&source));
         // Only the question that is asked counts, not those that join it.
         let work = async move {
-            list_neighbours(&neighbours, &source, &catalog, &asked, limit);
-            ask_lookup(source, catalog, asked, Instant::now() + limit).await
+            list_neighbours(&neighbours, &source, (&catalog, &namespace), &asked, limit);
+            let held = ask_lookup(&source, &catalog, &asked, Instant::now() + limit).await;
+            forget_if_replaced(&namespace, &source, &catalog, &asked);
+            held
         };
         tell(self.lookups.ask(key, context.deadline, path.as_str(), work).await?, path)
     }
@@ -75,9 +77,9 @@ impl Resolver {
     /// Names of a directory, if its listing is known.
     pub(crate) fn list_now(&self, path: &NsPath, after: &str, limit: u32) -> Option<Result<ListedPage, Fault>> {
         match self.namespace.place(path) {
-            Place::Above => Some(Ok(self.namespace.list_above(path, after))),
+            Place::Above(None) => Some(Ok(self.namespace.list_above(path, after, limit))),
             Place::Nowhere => Some(Err(not_found(path))),
-            Place::Root(_) | Place::Inside(_) => {
+            Place::Root(_) | Place::Inside(_) | Place::Above(Some(_)) => {
                 // Freshness decides whether a listing may be begun on; who is in the middle of one goes on in it.
                 let now = Instant::now();
                 let held = if after.is_empty() {
@@ -85,7 +87,7 @@ impl Resolver {
                 } else {
                     self.catalog.listing_to_continue(path, now)
                 };
-                Some(Ok(held?.page(after, limit)))
+                Some(Ok(self.namespace.add_sources(path, after, limit, held?.page(after, limit))))
             }
         }
     }
@@ -101,27 +103,36 @@ impl Resolver {
         if let Some(known) = self.list_now(path, after, limit) {
             return known;
         }
-        let (Place::Inside(source) | Place::Root(source)) = self.namespace.place(path) else {
-            return Err(not_found(path));
+        let (source, leads_on) = match self.namespace.place(path) {
+            Place::Inside(source) | Place::Root(source) => (source, false),
+            Place::Above(Some(source)) => (source, true),
+            Place::Above(None) | Place::Nowhere => return Err(not_found(path)),
         };
-        let work =
-            ask_listing(source.clone(), self.catalog.clone(), path.clone(), self.limit, (u64::MAX, Absence::Told));
-        let listing =
-            self.listings.ask((path.clone(), self.epoch(source)), context.deadline, path.as_str(), work).await?;
-        Ok(listing.page(after, limit))
+        let key = (path.clone(), self.epoch(&source));
+        let (namespace, catalog, asked, time) =
+            (self.namespace.clone(), self.catalog.clone(), path.clone(), self.limit);
+        let work = async move {
+            let listed = ask_listing(&source, &catalog, &asked, time, (u64::MAX, Absence::Told)).await;
+            forget_if_replaced(&namespace, &source, &catalog, &asked);
+            listed
+        };
+        let page = match self.listings.ask(key, context.deadline, path.as_str(), work).await {
+            Ok(listing) => listing.page(after, limit),
+            // The way to a source is there, whatever the origin above it has.
+            Err(fault) if leads_on && matches!(fault.kind, FaultKind::NotFound | FaultKind::NotADirectory) => {
+                return Ok(self.namespace.list_above(path, after, limit));
+            }
+            Err(fault) => return Err(fault),
+        };
+        Ok(self.namespace.add_sources(path, after, limit, page))
     }
 }
 
 /// Asks the origin what `path` stands for: the object and the prefix of that name at once. A directory hides an object of
 /// its name.
-async fn ask_lookup(
-    source: Arc<Source>,
-    catalog: Arc<Catalog>,
-    path: NsPath,
-    deadline: Instant,
-) -> Result<Held, Fault> {
+async fn ask_lookup(source: &Source, catalog: &Catalog, path: &NsPath, deadline: Instant) -> Result<Held, Fault> {
     let asked = catalog.begin();
-    let key = source.facts.key(&path).ok_or_else(|| not_found(&path))?;
+    let key = source.facts.key(path).ok_or_else(|| not_found(path))?;
     let prefix = format!("{key}/");
     let (object, has_prefix) =
         tokio::join!(source.upstream.stat(&key, deadline), source.upstream.has_prefix(&prefix, deadline));
@@ -129,14 +140,14 @@ async fn ask_lookup(
         (true, _) => Observed::Directory,
         (false, object) => object,
     };
-    Ok(catalog.learn(&source.facts, &path, asked, seen))
+    Ok(catalog.learn(&source.facts, path, asked, seen))
 }
 
 /// Lists the directory of `path`, of which another name has to be asked for, if that pays.
 fn list_neighbours(
     neighbours: &Neighbours,
     source: &Arc<Source>,
-    catalog: &Arc<Catalog>,
+    (catalog, namespace): (&Arc<Catalog>, &Arc<Namespace>),
     path: &NsPath,
     limit: Duration,
 ) {
@@ -147,13 +158,23 @@ fn list_neighbours(
         return;
     }
     if let Some(turn) = neighbours.missed(&directory, source.upstream.names_per_request()) {
-        tokio::spawn(list_behind(source.clone(), catalog.clone(), directory, limit, turn));
+        let (catalog, namespace) = (catalog.clone(), namespace.clone());
+        tokio::spawn(list_behind(source.clone(), catalog, namespace, directory, limit, turn));
     }
 }
 
 /// Lists the directory `path`, unless it is larger than its turn allows. Nobody waits for it.
-async fn list_behind(source: Arc<Source>, catalog: Arc<Catalog>, path: NsPath, limit: Duration, turn: Turn) {
-    match ask_listing(source, catalog, path.clone(), limit, (turn.names_max, Absence::Open)).await {
+async fn list_behind(
+    source: Arc<Source>,
+    catalog: Arc<Catalog>,
+    namespace: Arc<Namespace>,
+    path: NsPath,
+    limit: Duration,
+    turn: Turn,
+) {
+    let listed = ask_listing(&source, &catalog, &path, limit, (turn.names_max, Absence::Open)).await;
+    forget_if_replaced(&namespace, &source, &catalog, &path);
+    match listed {
         Ok(listing) if listing.fresh_for > Duration::ZERO => turn.listed(),
         Ok(_) => {}
         Err(fault) => tracing::debug!(%path, %fault, "not listed for its lookups"),
@@ -162,13 +183,13 @@ async fn list_behind(source: Arc<Source>, catalog: Arc<Catalog>, path: NsPath, l
 
 /// Lists the directory `path` at the origin, whole. Fails if it has more than `names_max` names.
 async fn ask_listing(
-    source: Arc<Source>,
-    catalog: Arc<Catalog>,
-    path: NsPath,
+    source: &Source,
+    catalog: &Catalog,
+    path: &NsPath,
     limit: Duration,
     (names_max, absence): (u64, Absence),
 ) -> Result<Arc<ListingHeld>, Fault> {
-    let asked = catalog.begin_listing(&path);
+    let asked = catalog.begin_listing(path);
     let mut builder = catalog.list(DirectoryKey { source: source.facts.clone(), path: path.clone() });
     let prefix = builder.prefix().to_owned();
     let too_large = || {
@@ -188,17 +209,23 @@ async fn ask_listing(
         if builder.weight() > catalog.listing_max() { Err(too_large()) } else { Ok(()) }
     };
     source.upstream.list(&prefix, &mut sink).await?;
-    let is_root = path == source.facts.path;
+    let is_root = *path == source.facts.path;
     if builder.is_empty() && !is_root && !source.upstream.has_prefix(&prefix, Instant::now() + limit).await? {
-        let is_file =
-            matches!(catalog.lookup(&path, Instant::now()), Held::Found(found) if !found.entry.is_directory());
+        let is_file = matches!(catalog.lookup(path, Instant::now()), Held::Found(found) if !found.entry.is_directory());
         return Err(if is_file {
             Fault::new(FaultKind::NotADirectory, format!("{path} is a file"))
         } else {
-            not_found(&path)
+            not_found(path)
         });
     }
     Ok(Arc::new(catalog.learn_listing(&asked, builder.finish(), absence)))
+}
+
+/// What was learnt of a source that was replaced meanwhile is not to be used.
+fn forget_if_replaced(namespace: &Namespace, source: &Arc<Source>, catalog: &Catalog, path: &NsPath) {
+    if !namespace.is_of(source, path) {
+        catalog.forget_below(path);
+    }
 }
 
 fn tell(held: Held, path: &NsPath) -> Result<Found, Fault> {

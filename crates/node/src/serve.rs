@@ -151,6 +151,12 @@ impl Peer {
                 ReplyBody::Trace(node.start_trace(context, &file, ByteSize(limit)).await?)
             }
             Body::TraceStop { file } => ReplyBody::Trace(node.stop_trace(context, file.as_deref()).await?),
+            Body::Sources => ReplyBody::Sources(node.sources(context).await?),
+            Body::SourceAdd(spec) => ReplyBody::Sources(vec![node.add_source(context, spec).await?]),
+            Body::SourceSet { path, change } => {
+                ReplyBody::Sources(vec![node.set_source(context, &path, change).await?])
+            }
+            Body::SourceRemove { path } => ReplyBody::Sources(vec![node.remove_source(context, &path).await?]),
         };
         Ok(Reply { result: Ok(plain) }.into())
     }

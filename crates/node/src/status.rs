@@ -78,9 +78,12 @@ fn cache(directory: &DirectoryStats) -> Value {
 fn source(source: &Source) -> Value {
     json!({
         "path": source.facts.path,
-        "origin": source.url,
+        "origin": source.spec.origin,
         "freshness": source.facts.freshness,
         "proof": source.proof,
+        "quota_bytes": source.spec.quota.map(|quota| quota.0),
+        "priority": source.spec.priority,
+        "problem": *source.problem.lock(),
     })
 }
 

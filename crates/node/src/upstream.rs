@@ -13,6 +13,9 @@ pub type Observation = (String, Observed);
 /// What a node asks of an origin. Every call ends by its deadline.
 #[async_trait]
 pub trait Upstream: Send + Sync + 'static {
+    /// Whether it answers and lets us in.
+    async fn probe(&self) -> Result<(), Fault>;
+
     /// The object `key`, or that there is none.
     async fn stat(&self, key: &str, deadline: Instant) -> Result<Observed, Fault>;
 

@@ -31,7 +31,7 @@ mod version;
 pub use address::{OriginUrl, OriginUrlError, Scheme};
 pub use error::{OriginError, OriginErrorKind};
 pub use listing::{Listed, Listing};
-pub use metrics::OriginMetrics;
+pub use metrics::{OriginFamilies, OriginMetrics};
 pub use origin::{ObjectMeta, Origin, Proof};
 pub use read::ReadStream;
 pub use settings::{Credentials, OriginSettings};

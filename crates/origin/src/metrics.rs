@@ -1,4 +1,4 @@
-//! What an origin was asked and what came of it, for Prometheus.
+//! What origins were asked and what came of it, for Prometheus; all by `source`, the path at which an origin is shown.
 //!
 //! | metric | kind | unit |
 //! |---|---|---|
@@ -9,6 +9,7 @@
 //! | `origin_in_flight` | gauge | requests under way, bodies included |
 //! | `origin_renewals` | counter | times credentials were read anew after a refusal |
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -38,37 +39,80 @@ impl Op {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OpLabel {
+struct SourceLabel {
+    source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpLabels {
+    source: String,
     op: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
+struct KindLabels {
+    source: String,
     kind: &'static str,
 }
 
-/// Counters of one origin. Clones count together.
+/// Counters of all origins of a process, by source. Clones count together.
 #[derive(Clone, Debug, Default)]
+pub struct OriginFamilies(Arc<Families>);
+
+#[derive(Debug, Default)]
+struct Families {
+    requests: Family<OpLabels, Counter>,
+    errors: Family<KindLabels, Counter>,
+    bytes: Family<SourceLabel, Counter>,
+    retries: Family<SourceLabel, Counter>,
+    renewals: Family<SourceLabel, Counter>,
+    in_flight: Family<SourceLabel, Gauge>,
+}
+
+impl OriginFamilies {
+    /// Adds the counters to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("origin_requests", "Requests sent, retries included", self.0.requests.clone());
+        registry.register("origin_bytes", "Bytes of objects given out", self.0.bytes.clone());
+        registry.register("origin_retries", "Requests sent again", self.0.retries.clone());
+        registry.register("origin_errors", "Calls that failed after retries", self.0.errors.clone());
+        registry.register("origin_renewals", "Times credentials were read anew", self.0.renewals.clone());
+        registry.register("origin_in_flight", "Requests under way", self.0.in_flight.clone());
+    }
+
+    /// The counters of one source.
+    pub fn of(&self, source: &str) -> OriginMetrics {
+        let label = SourceLabel { source: source.to_owned() };
+        OriginMetrics {
+            families: Arc::clone(&self.0),
+            bytes: self.0.bytes.get_or_create(&label).clone(),
+            retries: self.0.retries.get_or_create(&label).clone(),
+            renewals: self.0.renewals.get_or_create(&label).clone(),
+            in_flight: self.0.in_flight.get_or_create(&label).clone(),
+            source: label.source.into(),
+        }
+    }
+}
+
+/// Counters of one origin. Clones count together.
+#[derive(Clone, Debug)]
 pub struct OriginMetrics {
-    requests: Family<OpLabel, Counter>,
-    errors: Family<KindLabel, Counter>,
+    families: Arc<Families>,
+    source: Arc<str>,
     pub(crate) bytes: Counter,
     pub(crate) retries: Counter,
     pub(crate) renewals: Counter,
     pub(crate) in_flight: Gauge,
 }
 
-impl OriginMetrics {
-    /// Adds the counters to `registry`. For several origins, give each a sub-registry with a label of its own.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("origin_requests", "Requests sent, retries included", self.requests.clone());
-        registry.register("origin_bytes", "Bytes of objects given out", self.bytes.clone());
-        registry.register("origin_retries", "Requests sent again", self.retries.clone());
-        registry.register("origin_errors", "Calls that failed after retries", self.errors.clone());
-        registry.register("origin_renewals", "Times credentials were read anew", self.renewals.clone());
-        registry.register("origin_in_flight", "Requests under way", self.in_flight.clone());
+impl Default for OriginMetrics {
+    /// Counters of its own.
+    fn default() -> Self {
+        OriginFamilies::default().of("")
     }
+}
 
+impl OriginMetrics {
     /// Requests sent so far, of all kinds.
     pub fn requests(&self) -> u64 {
         [Op::Get, Op::Head, Op::List].map(|op| self.requests_of(op.as_str())).iter().sum()
@@ -76,7 +120,7 @@ impl OriginMetrics {
 
     /// Requests sent so far of one kind: `get`, `head` or `list`.
     pub fn requests_of(&self, op: &'static str) -> u64 {
-        self.requests.get_or_create(&OpLabel { op }).get()
+        self.of_op(op).get()
     }
 
     /// Bytes of objects given out so far.
@@ -91,7 +135,7 @@ impl OriginMetrics {
 
     /// Calls that failed so far, of one kind.
     pub fn errors(&self, kind: OriginErrorKind) -> u64 {
-        self.errors.get_or_create(&KindLabel { kind: kind.as_str() }).get()
+        self.of_kind(kind).get()
     }
 
     /// Requests under way.
@@ -99,8 +143,16 @@ impl OriginMetrics {
         self.in_flight.get()
     }
 
+    fn of_op(&self, op: &'static str) -> Counter {
+        self.families.requests.get_or_create(&OpLabels { source: self.source.to_string(), op }).clone()
+    }
+
+    fn of_kind(&self, kind: OriginErrorKind) -> Counter {
+        self.families.errors.get_or_create(&KindLabels { source: self.source.to_string(), kind: kind.as_str() }).clone()
+    }
+
     pub(crate) fn failed(&self, kind: OriginErrorKind) {
-        self.errors.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
+        self.of_kind(kind).inc();
     }
 
     /// A request goes out now, after `latency`.
@@ -108,6 +160,6 @@ impl OriginMetrics {
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        self.requests.get_or_create(&OpLabel { op: op.as_str() }).inc();
+        self.of_op(op.as_str()).inc();
     }
 }

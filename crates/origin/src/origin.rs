@@ -71,10 +71,14 @@ enum Engine {
 }
 
 impl Origin {
-    /// An origin for `settings`. Sends nothing; fails if the settings make no sense.
+    /// An origin for `settings`, with counters of its own. Sends nothing; fails if the settings make no sense.
     pub fn open(settings: OriginSettings) -> Result<Self, OriginError> {
+        Self::open_counted(settings, OriginMetrics::default())
+    }
+
+    /// The same, counted in `metrics`.
+    pub fn open_counted(settings: OriginSettings, metrics: OriginMetrics) -> Result<Self, OriginError> {
         let resolved = settings.resolve(&|name| std::env::var(name).ok())?;
-        let metrics = OriginMetrics::default();
         let id = Arc::new(resolved.id.clone());
         let engine = match settings.url.scheme() {
             Scheme::File => Engine::Files(Files::new(settings.clone(), metrics.clone())),

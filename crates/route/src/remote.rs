@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::{
-    Body, ByteRange, ByteSize, Content, Fault, FaultKind, Found, ListedPage, NsPath, ReplyBody, Request, Trace,
+    Body, ByteRange, ByteSize, Content, Fault, FaultKind, Found, ListedPage, NsPath, ReplyBody, Request, SourceChange,
+    SourceInfo, SourceSpec, Trace,
 };
 use forebay_wire::{Connection, PAYLOAD_MAX, WireError};
 use tokio::net::UnixStream;
@@ -51,6 +52,17 @@ impl RemoteNode {
         })?;
         Ok((reply.result?, payload))
     }
+
+    async fn ask_sources(&self, context: &Context, body: Body) -> Result<Vec<SourceInfo>, Fault> {
+        match self.ask(context, body).await? {
+            (ReplyBody::Sources(sources), _) => Ok(sources),
+            _ => Err(mismatch("question about sources")),
+        }
+    }
+}
+
+fn one(sources: Vec<SourceInfo>) -> Result<SourceInfo, Fault> {
+    sources.into_iter().next().ok_or_else(|| mismatch("question about a source"))
 }
 
 fn mismatch(asked: &str) -> Fault {
@@ -131,5 +143,21 @@ impl Service for RemoteNode {
             (ReplyBody::Trace(trace), _) => Ok(trace),
             _ => Err(mismatch("end of a trace")),
         }
+    }
+
+    async fn sources(&self, context: &Context) -> Result<Vec<SourceInfo>, Fault> {
+        self.ask_sources(context, Body::Sources).await
+    }
+
+    async fn add_source(&self, context: &Context, spec: SourceSpec) -> Result<SourceInfo, Fault> {
+        one(self.ask_sources(context, Body::SourceAdd(spec)).await?)
+    }
+
+    async fn set_source(&self, context: &Context, path: &NsPath, change: SourceChange) -> Result<SourceInfo, Fault> {
+        one(self.ask_sources(context, Body::SourceSet { path: path.clone(), change }).await?)
+    }
+
+    async fn remove_source(&self, context: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
+        one(self.ask_sources(context, Body::SourceRemove { path: path.clone() }).await?)
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use forebay_model::{ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, Trace};
+use forebay_model::{
+    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, SourceChange, SourceInfo, SourceSpec, Trace,
+};
 
 use crate::Context;
 
@@ -46,6 +48,19 @@ pub trait Service: Send + Sync + 'static {
 
     /// Ends the trace, which must be written to `file` if that is given.
     async fn stop_trace(&self, context: &Context, file: Option<&str>) -> Result<Trace, Fault>;
+
+    /// The sources, by path.
+    async fn sources(&self, context: &Context) -> Result<Vec<SourceInfo>, Fault>;
+
+    /// Shows an origin at a path where no source is, from now on and after every start. One that does not answer is shown
+    /// all the same, with its problem.
+    async fn add_source(&self, context: &Context, spec: SourceSpec) -> Result<SourceInfo, Fault>;
+
+    /// Changes the rules of the source at `path`.
+    async fn set_source(&self, context: &Context, path: &NsPath, change: SourceChange) -> Result<SourceInfo, Fault>;
+
+    /// Takes the source at `path` away, and lets go of what is kept of it.
+    async fn remove_source(&self, context: &Context, path: &NsPath) -> Result<SourceInfo, Fault>;
 }
 
 /// The outcome of [`Service::read_now`].

@@ -10,6 +10,7 @@ mod list;
 mod progress;
 mod ranges;
 mod show;
+mod source;
 mod status;
 mod store;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub(crate) use cat::cat;
 pub(crate) use copy::cp;
 pub(crate) use list::ls;
 pub(crate) use show::stat;
+pub(crate) use source::source;
 pub(crate) use status::status;
 pub(crate) use store::store;
 pub(crate) use trace::trace;

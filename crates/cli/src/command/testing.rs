@@ -9,7 +9,7 @@ use bytes::Bytes;
 use forebay_client::Client;
 use forebay_model::{
     ByteRange, ByteSize, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry,
-    ListedPage, NsPath, OriginId, TimestampNs, Trace, TraceState, Version,
+    ListedPage, NsPath, OriginId, SourceChange, SourceInfo, SourceSpec, TimestampNs, Trace, TraceState, Version,
 };
 use forebay_route::{Context, Handout, ReadNow, Service};
 
@@ -132,5 +132,24 @@ impl Service for Tree {
             _ => TraceState::Stopped,
         };
         Ok(Trace { file: file.unwrap_or("/t").to_owned(), reads: 7, dropped: 1, bytes: 1_000, state })
+    }
+
+    async fn sources(&self, _: &Context) -> Result<Vec<SourceInfo>, Fault> {
+        let spec = SourceSpec::new("/s".parse().expect("a path"), "s3://b".to_owned(), MTIME);
+        Ok(vec![SourceInfo { spec, proof: "precondition".to_owned(), problem: Some("it is away".to_owned()) }])
+    }
+
+    async fn add_source(&self, _: &Context, spec: SourceSpec) -> Result<SourceInfo, Fault> {
+        Ok(SourceInfo { spec, proof: "precondition".to_owned(), problem: None })
+    }
+
+    async fn set_source(&self, context: &Context, path: &NsPath, change: SourceChange) -> Result<SourceInfo, Fault> {
+        let known = self.sources(context).await?.into_iter().find(|info| info.spec.path == *path);
+        let known = known.ok_or_else(|| Fault::new(FaultKind::NotFound, "there is no such source"))?;
+        Ok(SourceInfo { spec: change.applied(known.spec), proof: known.proof, problem: None })
+    }
+
+    async fn remove_source(&self, context: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
+        self.set_source(context, path, SourceChange::default()).await
     }
 }

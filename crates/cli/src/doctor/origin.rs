@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use forebay_model::NsPath;
+use forebay_origin::OriginMetrics;
+
 use super::Finding;
 use crate::output::span_text;
 use crate::settings::{OriginText, Settings};
@@ -29,7 +32,9 @@ pub(super) async fn check(url: &OriginText, settings: &Settings) -> Finding {
 
 /// How long one small request takes. The error is a sentence that says what the origin answered.
 async fn probe(url: &OriginText, settings: &Settings) -> Result<Duration, String> {
-    let origin = crate::origin::open(url, settings).map_err(|failure| failure.to_string())?;
+    let spec = crate::origin::source(url, NsPath::root(), settings);
+    let origin =
+        crate::origin::open(&spec, settings, OriginMetrics::default()).map_err(|failure| failure.to_string())?;
     let begun = Instant::now();
     origin.probe().await.map_err(|error| error.to_string())?;
     Ok(begun.elapsed())

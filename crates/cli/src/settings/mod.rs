@@ -22,7 +22,7 @@ pub(crate) use environment::NODE_VARIABLE;
 pub(crate) use flags::{DoctorFlags, UpFlags};
 pub(crate) use load::Sources;
 pub(crate) use table::{MountSettings, Settings};
-pub(crate) use value::{CredentialsName, LogFilter, LogFormat, MountKind, OriginText, Value};
+pub(crate) use value::{CredentialsName, Endpoint, LogFilter, LogFormat, MountKind, OriginText, Value};
 #[cfg(test)]
 pub(crate) use {
     table::{Flag, KEYS},

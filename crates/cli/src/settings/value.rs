@@ -233,6 +233,17 @@ impl MountKind {
     }
 }
 
+impl CredentialsName {
+    /// Its text; none for the standard chain.
+    pub(crate) fn name(&self) -> Option<String> {
+        match self {
+            Self::Standard => None,
+            Self::Anonymous => Some("anonymous".to_owned()),
+            Self::Profile(name) => Some(name.clone()),
+        }
+    }
+}
+
 impl Value for CredentialsName {
     const EXPECTED: &'static str = "`standard`, `anonymous` or the name of a profile";
 

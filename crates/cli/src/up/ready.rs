@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay_model::ByteSize;
+use forebay_model::{ByteSize, SourceInfo};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -21,14 +21,10 @@ pub(crate) struct Ready {
     pub(crate) passthrough: Option<String>,
     /// `io_uring` or `/dev/fuse`: by which way the kernel's requests come; null without a mount.
     pub(crate) transport: Option<String>,
-    /// Path of the source in the namespace.
-    pub(crate) source: String,
-    /// URL of the origin, without credentials.
-    pub(crate) origin: String,
-    /// The freshness rule.
-    pub(crate) freshness: String,
-    /// How the origin proves a version.
-    pub(crate) proof: String,
+    /// What the mount shows: the origin of the command line, or all sources; null without a mount.
+    pub(crate) shows: Option<String>,
+    /// The sources, by path.
+    pub(crate) sources: Vec<ReadySource>,
     /// The caches, in the order of the settings.
     pub(crate) cache: Vec<ReadyCache>,
     /// What was found from the last run.
@@ -37,6 +33,28 @@ pub(crate) struct Ready {
     pub(crate) admin: SocketAddr,
     /// Where commands ask.
     pub(crate) socket: PathBuf,
+}
+
+/// One source.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReadySource {
+    /// Its path in the namespace.
+    pub(crate) path: String,
+    /// URL of its origin, without credentials.
+    pub(crate) origin: String,
+    /// Its freshness rule.
+    pub(crate) freshness: String,
+    /// How its origin proves a version.
+    pub(crate) proof: String,
+    /// Why it does not answer, if that is known.
+    pub(crate) problem: Option<String>,
+}
+
+impl From<SourceInfo> for ReadySource {
+    fn from(SourceInfo { spec, proof, problem }: SourceInfo) -> Self {
+        let (path, freshness) = (spec.path.to_string(), spec.freshness.to_string());
+        Self { path, origin: spec.origin, freshness, proof, problem }
+    }
 }
 
 /// One cache directory.
@@ -103,16 +121,14 @@ impl Style {
 
 impl Ready {
     /// A report without a node: the parts fill in what they know.
-    pub(crate) fn new(source: String, origin: String, freshness: String, proof: String, socket: PathBuf) -> Self {
+    pub(crate) fn new(socket: PathBuf) -> Self {
         Self {
             mount: None,
             kind: None,
             passthrough: None,
             transport: None,
-            source,
-            origin,
-            freshness,
-            proof,
+            shows: None,
+            sources: Vec::new(),
             cache: Vec::new(),
             recovered: Recovered { contents: 0, bytes: 0, millis: 0, is_complete: true },
             admin: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -143,9 +159,8 @@ impl Ready {
         let line = |name: &str, value: String| format!("\n  {} {value}", style.head(&format!("{name:<10}")));
         let version = env!("CARGO_PKG_VERSION");
         let mut text = style.head(&format!("forebay {version} is ready after {}", span_text(took)));
-        match &self.mount {
-            Some(mount) => text += &line("mount", format!("{} shows {}", mount.display(), self.origin)),
-            None => text += &line("source", format!("{} is {} (no mount)", self.source, self.origin)),
+        if let (Some(mount), Some(shows)) = (&self.mount, &self.shows) {
+            text += &line("mount", format!("{} shows {shows}", mount.display()));
         }
         if let Some(kind) = self.kind {
             let passthrough = match self.passthrough.as_deref() {
@@ -158,7 +173,13 @@ impl Ready {
             };
             text += &line("kind", format!("{kind}{transport}{passthrough}"));
         }
-        text += &line("freshness", format!("{}, proof of version: {}", self.freshness, self.proof));
+        for ReadySource { path, origin, freshness, proof, problem } in &self.sources {
+            let problem = problem.as_ref().map_or(String::new(), |why| format!("; {why}"));
+            text += &line("source", format!("{path} is {origin}, {freshness}, proof of version: {proof}{problem}"));
+        }
+        if self.sources.is_empty() {
+            text += &line("source", "none yet: forebay source add PATH ORIGIN".to_owned());
+        }
         for cache in &self.cache {
             let (used, capacity) = (ByteSize(cache.resident_bytes), ByteSize(cache.capacity_bytes));
             let used = if cache.is_down {
@@ -209,14 +230,16 @@ mod tests {
     use crate::output::tests::Written;
 
     fn ready() -> Ready {
-        let mut ready = Ready::new(
-            "/imagenet".into(),
-            "s3://ml/imagenet/".into(),
-            "ttl=60s".into(),
-            "precondition".into(),
-            "/run/forebay/node.sock".into(),
-        );
+        let mut ready = Ready::new("/run/forebay/node.sock".into());
+        ready.sources.push(ReadySource {
+            path: "/imagenet".into(),
+            origin: "s3://ml/imagenet/".into(),
+            freshness: "ttl=60s".into(),
+            proof: "precondition".into(),
+            problem: None,
+        });
         ready.mount = Some("/data".into());
+        ready.shows = Some("s3://ml/imagenet/".into());
         ready.kind = Some("files");
         for (directory, resident_bytes, is_down) in [("/c", 1_860_000_000, false), ("/d", 0, true)] {
             let (directory, capacity_bytes) = (directory.into(), 20_000_000_000);
@@ -238,19 +261,8 @@ mod tests {
         assert_eq!(line["mount"], "/data");
         assert_eq!(line["cache"][0]["capacity_bytes"], 20_000_000_000_u64);
         assert_eq!(line["recovered"]["contents"], 6900);
-        for field in [
-            "version",
-            "pid",
-            "kind",
-            "passthrough",
-            "transport",
-            "source",
-            "origin",
-            "freshness",
-            "proof",
-            "admin",
-            "socket",
-        ] {
+        assert_eq!(line["sources"][0]["freshness"], "ttl=60s");
+        for field in ["version", "pid", "kind", "passthrough", "transport", "shows", "admin", "socket"] {
             assert!(line.get(field).is_some(), "{field}");
         }
     }
@@ -262,6 +274,7 @@ mod tests {
         for part in [
             "ready after 412ms",
             "/data shows s3://ml/imagenet/",
+            "/imagenet is s3://ml/imagenet/, ttl=60s",
             "1.86 GB of 20.0 GB",
             "/d: not usable",
             "6900 contents",

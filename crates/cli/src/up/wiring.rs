@@ -7,15 +7,15 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use forebay_catalog::{Catalog, SourceFacts};
 use forebay_client::Client;
-use forebay_cluster::{Embedded, SourceRecord};
+use forebay_cluster::Embedded;
 use forebay_fuse::{Mount, Passthrough};
-use forebay_model::{Freshness, TimestampNs};
-use forebay_node::{Listener, Node, NodeParts, Source, upstream};
-use forebay_origin::{Origin, Proof};
+use forebay_model::{Fault, FaultKind, Freshness, NsPath, SourceSpec};
+use forebay_node::{Listener, Node, NodeParts, OpenSource, Source, upstream};
+use forebay_origin::{OriginFamilies, Proof};
 use forebay_route::Service;
 use forebay_store::{DirectoryStats, Recovery, Store, StoreError, StoreOptions};
 use prometheus_client::registry::Registry;
@@ -24,7 +24,7 @@ use tokio::task::spawn_blocking;
 
 use crate::connect::default_sockets;
 use crate::failure::Failure;
-use crate::settings::{OriginText, Settings};
+use crate::settings::Settings;
 
 use super::engines;
 use super::limits::Limits;
@@ -50,55 +50,46 @@ pub(crate) struct Running {
 /// # Errors
 /// `Usage` for settings that an engine refuses, `Failed` for what the machine refuses; nothing is left running.
 pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Registry) -> Result<Running, Failure> {
-    let Some(url) = &settings.source.origin else {
-        return Err(Failure::usage(
-            "no origin is given: `forebay up ORIGIN`, such as `forebay up s3://bucket/prefix/`",
-        ));
-    };
     if let Some(address) = settings.process.listen {
         let why = "this version answers commands on its Unix socket alone: leave `listen` out";
         return Err(Failure::usage(format!("listen: {address}: {why}")));
     }
-    let path = engines::source_path(settings, url)?;
-    let origin = open_origin(url, settings)?;
+    let origins = OriginFamilies::default();
+    let given = match &settings.source.origin {
+        Some(url) => {
+            let path = engines::source_path(settings, url)?;
+            // Before anything is written: what is wrong with it ends the start.
+            Some(open_source(&crate::origin::source(url, path, settings), settings, &origins)?.spec)
+        }
+        None => None,
+    };
     let store = open_store(engines::store(settings, limits)).await?;
-    let (name, record) = register_source(settings, &origin, path.clone())?;
+    let sources = open_registry(settings, given.clone())?;
 
     let ours = registry.sub_registry_with_prefix("forebay");
-    origin.metrics().register(ours);
-    let (shown, proof) = (origin.url().to_string(), origin.proof());
-    let source = Source {
-        facts: Arc::new(SourceFacts {
-            path: path.clone(),
-            origin: origin.id().clone(),
-            prefix: origin.prefix().into(),
-            freshness: record.freshness,
-            added: record.added,
-        }),
-        url: shown.clone(),
-        proof: proof.as_str().to_owned(),
-        upstream: upstream(origin),
-    };
+    origins.register(ours);
     let node = Arc::new(Node::new(NodeParts {
-        name,
+        registry: sources,
+        open: source_opener(settings.clone(), origins),
         store: Arc::clone(&store),
         catalog: Catalog::new(engines::catalog(settings)),
-        sources: vec![source],
         fetch: engines::fetch(settings, limits),
         runtime: Handle::current(),
     }));
     node.register(ours);
     let listener = listen(settings, &node)?;
 
-    let freshness = record.freshness.to_string();
-    let socket = listener.path().to_owned();
-    let mut report = Ready::new(path.to_string(), shown.clone(), freshness, proof.as_str().to_owned(), socket);
+    let mut report = Ready::new(listener.path().to_owned());
+    report.sources = node.source_list().into_iter().map(Into::into).collect();
+    let root = given.as_ref().map_or_else(NsPath::root, |spec| spec.path.clone());
+    let shown = given.map_or_else(|| "all sources".to_owned(), |spec| spec.origin);
     report.cache = caches(&store);
     report.recovered = recovered(store.recovery());
 
     let mount = match &settings.mount.dir {
         Some(directory) => {
-            let options = engines::mount(settings, limits, directory, path, shown);
+            report.shows = Some(shown.clone());
+            let options = engines::mount(settings, limits, directory, root, shown);
             let service: Arc<dyn Service> = Arc::clone(&node) as _;
             let client = Client::new(service, engines::client_deadline(settings));
             let runtime = Handle::current();
@@ -155,13 +146,36 @@ impl Running {
     }
 }
 
-fn open_origin(url: &OriginText, settings: &Settings) -> Result<Origin, Failure> {
-    let origin = crate::origin::open(url, settings)?;
-    if origin.proof() == Proof::None && settings.source.freshness != Freshness::Immutable {
+/// Opens sources as they come, for as long as the process runs.
+fn source_opener(settings: Settings, origins: OriginFamilies) -> OpenSource {
+    Box::new(move |spec| {
+        let invalid = |failure: Failure| Fault::new(FaultKind::Invalid, failure.to_string());
+        open_source(spec, &settings, &origins).map_err(invalid)
+    })
+}
+
+/// The source that a definition speaks of. Sends nothing.
+fn open_source(spec: &SourceSpec, settings: &Settings, origins: &OriginFamilies) -> Result<Source, Failure> {
+    let origin = crate::origin::open(spec, settings, origins.of(spec.path.as_str()))?;
+    let proof = origin.proof();
+    if proof == Proof::None && spec.freshness != Freshness::Immutable {
         let why = "this origin cannot prove which version it gives: use it with `--freshness immutable` only";
         return Err(Failure::usage(format!("{}: {why}", origin.url())));
     }
-    Ok(origin)
+    let facts = SourceFacts {
+        path: spec.path.clone(),
+        origin: origin.id().clone(),
+        prefix: origin.prefix().into(),
+        freshness: spec.freshness,
+        added: spec.added,
+    };
+    Ok(Source {
+        spec: SourceSpec { origin: origin.url().to_string(), ..spec.clone() },
+        facts: Arc::new(facts),
+        proof: proof.as_str().to_owned(),
+        upstream: upstream(origin),
+        problem: Default::default(),
+    })
 }
 
 /// A store that serves, and that knows by now what lies in caches of a usual size.
@@ -174,12 +188,9 @@ async fn open_store(options: StoreOptions) -> Result<Arc<Store>, Failure> {
     blocking(open).await?.map_err(|error: StoreError| Failure::failed(error.to_string()))
 }
 
-/// Writes the source into the registry, which knows when it was first added.
-fn register_source(
-    settings: &Settings,
-    origin: &Origin,
-    path: forebay_model::NsPath,
-) -> Result<(String, SourceRecord), Failure> {
+/// The registry, with the source of the command line in it, if there is one: the registry knows when it was first added, and the rules
+/// that the command line does not speak of.
+fn open_registry(settings: &Settings, given: Option<SourceSpec>) -> Result<Embedded, Failure> {
     let Some(directory) = engines::state_directory(settings) else {
         return Err(Failure::usage("there is no state directory: give `--state DIR`"));
     };
@@ -188,10 +199,16 @@ fn register_source(
     })?;
     let refused = |error: forebay_cluster::RegistryError| Failure::failed(error.to_string());
     let mut registry = Embedded::open(&directory).map_err(refused)?;
-    let record =
-        SourceRecord { path, origin: origin.url().to_string(), freshness: settings.source.freshness, added: now() };
-    let record = registry.put_source(record).map_err(refused)?;
-    Ok((registry.node().0.clone(), record))
+    if let Some(mut spec) = given {
+        if let Some(known) = registry.sources().iter().find(|known| known.path == spec.path) {
+            (spec.quota, spec.priority, spec.read_only) = (known.quota, known.priority, known.read_only);
+        }
+        registry.put_source(spec).map_err(refused)?;
+    }
+    if registry.sources().is_empty() && settings.mount.dir.is_none() {
+        tracing::info!("there is no source yet: `forebay source add PATH ORIGIN` adds one");
+    }
+    Ok(registry)
 }
 
 /// Listens on the socket of the settings; without one, on the first default that this user may use.
@@ -230,11 +247,6 @@ fn caches(store: &Store) -> Vec<ReadyCache> {
 fn recovered(recovery: Recovery) -> Recovered {
     let Recovery { contents, bytes, micros, recovering, .. } = recovery;
     Recovered { contents, bytes, millis: micros / 1000, is_complete: recovering == 0 }
-}
-
-fn now() -> TimestampNs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    TimestampNs(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {

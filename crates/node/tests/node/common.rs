@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::{Catalog, CatalogOptions, Observed, ObservedFile, SourceFacts};
+use forebay_cluster::Embedded;
 use forebay_model::{
     ByteRange, ByteSize, Capacity, Content, Entry, Fault, FaultKind, Freshness, NsPath, OriginId, Principal,
-    TimestampNs, Version,
+    SourceSpec, TimestampNs, Version,
 };
 use forebay_node::{FetchSettings, Node, NodeParts, Observation, Source, Upstream, UpstreamRead};
 use forebay_route::{Context, Service};
@@ -70,6 +71,10 @@ impl Cloud {
 
 #[async_trait]
 impl Upstream for Cloud {
+    async fn probe(&self) -> Result<(), Fault> {
+        self.fail()
+    }
+
     async fn stat(&self, key: &str, _: Instant) -> Result<Observed, Fault> {
         self.stats.fetch_add(1, Ordering::Relaxed);
         let _place = self.gate.acquire().await;
@@ -197,24 +202,16 @@ fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Ar
     let cache = DirectoryOptions::new(directory.path().join("cache"), Capacity::Bytes(ByteSize(setup.capacity)));
     let (store, _) = Store::open(&StoreOptions::new(vec![cache])).expect("a store");
     let store = Arc::new(store);
-    let facts = SourceFacts {
-        path: "/ml".parse().expect("a path"),
-        origin: OriginId { scheme: "s3".into(), endpoint: "http://cloud".into(), bucket: "b".into() },
-        prefix: "".into(),
-        freshness: setup.freshness,
-        added: TimestampNs(7),
-    };
-    let source = Source {
-        facts: Arc::new(facts),
-        url: "s3://b".to_owned(),
-        proof: "precondition".to_owned(),
-        upstream: cloud.clone(),
-    };
+    let mut registry = Embedded::open(directory.path()).expect("a registry");
+    let spec = SourceSpec::new(path("/ml"), "s3://b".to_owned(), TimestampNs(7));
+    let spec = SourceSpec { freshness: setup.freshness, ..spec };
+    registry.put_source(spec).expect("it is written");
+    let upstream = cloud.clone();
     let node = Node::new(NodeParts {
-        name: "test".to_owned(),
+        registry,
+        open: Box::new(move |spec| open(spec, upstream.clone())),
         store: store.clone(),
         catalog: Catalog::new(CatalogOptions { memory: ByteSize(64 << 20) }),
-        sources: vec![source],
         fetch: FetchSettings {
             memory: ByteSize(setup.memory),
             read_ahead_max: ByteSize(32 << 20),
@@ -225,6 +222,22 @@ fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Ar
         runtime: tokio::runtime::Handle::current(),
     });
     (store, Arc::new(node))
+}
+
+/// Buckets `s3://NAME/PREFIX` of the cloud, which has one set of keys for all; other addresses are refused.
+fn open(spec: &SourceSpec, cloud: Arc<Cloud>) -> Result<Source, Fault> {
+    let refused = || Fault::new(FaultKind::Invalid, format!("{}: it is not in the cloud", spec.origin));
+    let rest = spec.origin.strip_prefix("s3://").ok_or_else(refused)?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let origin = OriginId { scheme: "s3".into(), endpoint: "http://cloud".into(), bucket: bucket.into() };
+    let (path, freshness, added) = (spec.path.clone(), spec.freshness, spec.added);
+    Ok(Source {
+        spec: spec.clone(),
+        facts: Arc::new(SourceFacts { path, origin, prefix: prefix.into(), freshness, added }),
+        proof: "precondition".to_owned(),
+        upstream: cloud,
+        problem: Mutex::default(),
+    })
 }
 
 pub(crate) fn context() -> Context {

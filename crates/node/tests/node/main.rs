@@ -5,4 +5,5 @@
 mod common;
 mod fetch;
 mod lookups;
+mod sources;
 mod trace;
