@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 16] = [
+const SURFACE: [(&str, &[&str]); 22] = [
     (
         "up",
         &[
@@ -50,6 +50,12 @@ const SURFACE: [(&str, &[&str]); 16] = [
             "--requester-pays",
         ],
     ),
+    ("source", &[]),
+    ("source add", SOURCE_RULES),
+    ("source list", &[]),
+    ("source show", &[]),
+    ("source set", SOURCE_RULES),
+    ("source remove", &[]),
     ("bench", &[]),
     ("bench eviction", &["--cache", "--plot", "--trace"]),
     ("trace", &[]),
@@ -60,6 +66,10 @@ const SURFACE: [(&str, &[&str]); 16] = [
     ("store ls", &[]),
     ("store stat", &[]),
 ];
+
+/// Flags of what gives a source its rules.
+const SOURCE_RULES: &[&str] =
+    &["--credentials", "--endpoint", "--freshness", "--path-style", "--priority", "--quota", "--read-only", "--region"];
 
 /// Flags of every command.
 const GLOBAL: [&str; 5] = ["--help", "--json", "--log", "--node", "-v"];

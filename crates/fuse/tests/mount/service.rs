@@ -14,7 +14,7 @@ use bytes::Bytes;
 use forebay_client::{Handout, ReadNow};
 use forebay_model::{
     ByteRange, ByteSize, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry,
-    ListedPage, NsPath, OriginId, TimestampNs, Trace, Version,
+    ListedPage, NsPath, OriginId, SourceChange, SourceInfo, SourceSpec, TimestampNs, Trace, Version,
 };
 use forebay_route::{Context, Service};
 use parking_lot::Mutex;
@@ -235,5 +235,21 @@ impl Service for Fake {
 
     async fn stop_trace(&self, _: &Context, _: Option<&str>) -> Result<Trace, Fault> {
         unreachable!("a mount records nothing")
+    }
+
+    async fn sources(&self, _: &Context) -> Result<Vec<SourceInfo>, Fault> {
+        unreachable!("a mount does not ask for sources")
+    }
+
+    async fn add_source(&self, _: &Context, _: SourceSpec) -> Result<SourceInfo, Fault> {
+        unreachable!("a mount changes no source")
+    }
+
+    async fn set_source(&self, _: &Context, _: &NsPath, _: SourceChange) -> Result<SourceInfo, Fault> {
+        unreachable!("a mount changes no source")
+    }
+
+    async fn remove_source(&self, _: &Context, _: &NsPath) -> Result<SourceInfo, Fault> {
+        unreachable!("a mount changes no source")
     }
 }
