@@ -59,6 +59,7 @@ def test_sources_come_and_go_in_a_running_mount(raw, s3, forebay):
     assert fb.cli("cat", "/raw/sub/one", check=True).stdout == "one of s3"
     assert fb.cli("ls", "/raw", check=True).stdout.split() == ["a", "new/", "sub/"]
 
+    fb.stop()
     fb.restart()
     assert set(sources(fb)) == {"/raw", "/far/s3", "/raw/sub", "/raw/new/way"}
     assert fb.path("raw/sub/one").read_bytes() == b"one of s3"
@@ -115,7 +116,7 @@ def test_what_cannot_be_a_source_is_refused_and_secrets_are_not_repeated(raw, fo
     for arguments, code, said in [
         (["add", "/", f"file://{raw}"], 1, "above all sources"),
         (["add", "/data", f"file://{raw}"], 1, "already"),
-        (["add", "/x", "ftp://host/x"], 1, "ftp"),
+        (["add", "/x", "ftp://host/x"], 2, "ftp"),
         (["add", "/x", f"file://{raw}", "--priority", "300"], 2, "255"),
         (["add", "/x", f"file://{raw}", "--freshness", "never"], 2, "ttl="),
         (["set", "/data"], 2, "--quota"),

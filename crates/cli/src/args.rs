@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use forebay_model::{ByteSize, Freshness, NsPath, Setting};
 
 use crate::failure::Failure;
-use crate::settings::{CredentialsName, DoctorFlags, Endpoint, LogFilter, OriginText, UpFlags, Value};
+use crate::settings::{CredentialsName, DoctorFlags, LogFilter, UpFlags, Value};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -161,8 +161,9 @@ pub(crate) struct SourceAddArgs {
     pub(crate) path: NsPath,
 
     /// URL of the origin, such as s3://bucket/prefix/
-    #[arg(value_name = "ORIGIN", value_parser = OriginText::parse)]
-    pub(crate) origin: OriginText,
+    // Read by the command: clap would repeat a wrong one, which may hold a secret.
+    #[arg(value_name = "ORIGIN")]
+    pub(crate) origin: String,
 
     #[command(flatten)]
     pub(crate) rules: SourceRules,
@@ -187,8 +188,8 @@ pub(crate) struct SourceRules {
     pub(crate) freshness: Option<Freshness>,
 
     /// Where the origin answers [default: AWS_ENDPOINT_URL of the process, else the public service]
-    #[arg(long, value_name = "URL", value_parser = given::<Endpoint>)]
-    pub(crate) endpoint: Option<Setting<Endpoint>>,
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
 
     /// Region of the origin [default: AWS_REGION of the process, else us-east-1]
     #[arg(long, value_name = "REGION", value_parser = given::<String>)]

@@ -2,7 +2,7 @@
 
 use forebay_client::Client;
 use forebay_model::{Setting, SourceChange, SourceInfo, SourceSpec};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Outcomes;
 use crate::args::{SourceArgs, SourceCommand, SourcePaths, SourceRules};
@@ -10,7 +10,7 @@ use crate::connect::principal;
 use crate::failure::Failure;
 use crate::origin::now;
 use crate::output::{Output, time_text};
-use crate::settings::CredentialsName;
+use crate::settings::{CredentialsName, Endpoint, OriginText, Value};
 
 /// Does one of them.
 pub(crate) async fn source(client: &Client, args: SourceArgs, output: &mut Output) -> Result<(), Failure> {
@@ -18,13 +18,14 @@ pub(crate) async fn source(client: &Client, args: SourceArgs, output: &mut Outpu
         SourceCommand::List => list(client, output).await,
         SourceCommand::Show(paths) => show(client, &paths, output).await,
         SourceCommand::Add(args) => {
-            let spec = change(args.rules).applied(SourceSpec::new(args.path.clone(), args.origin.0, now()));
+            let origin = OriginText::parse(&args.origin).map_err(|why| Failure::usage(format!("source add: {why}")))?;
+            let spec = change(args.rules)?.applied(SourceSpec::new(args.path.clone(), origin.0, now()));
             let fault = |fault| Failure::fault(&args.path, &fault);
             let info = client.add_source(principal(), spec).await.map_err(fault)?;
             changed("added", &info, output)
         }
         SourceCommand::Set(args) => {
-            let change = change(args.rules);
+            let change = change(args.rules)?;
             if change.is_empty() {
                 return Err(Failure::usage(format!(
                     "source set {}: name what to change, such as --quota 100GB",
@@ -119,7 +120,7 @@ fn changed(what: &str, info: &SourceInfo, output: &mut Output) -> Result<(), Fai
     }
 }
 
-fn object(SourceInfo { spec, proof, problem }: &SourceInfo) -> Value {
+fn object(SourceInfo { spec, proof, problem }: &SourceInfo) -> serde_json::Value {
     json!({
         "event": "source",
         "path": spec.path,
@@ -138,16 +139,20 @@ fn object(SourceInfo { spec, proof, problem }: &SourceInfo) -> Value {
     })
 }
 
-fn change(rules: SourceRules) -> SourceChange {
+fn change(rules: SourceRules) -> Result<SourceChange, Failure> {
     let credentials = rules.credentials.map(|setting| match setting {
         Setting::To(CredentialsName::Standard) | Setting::Default => Setting::Default,
         Setting::To(name) => name.name().map_or(Setting::Default, Setting::To),
     });
-    let endpoint = rules.endpoint.map(|setting| match setting {
-        Setting::Default => Setting::Default,
-        Setting::To(endpoint) => Setting::To(endpoint.0),
-    });
-    SourceChange {
+    let endpoint = match rules.endpoint.as_deref() {
+        None => None,
+        Some("default") => Some(Setting::Default),
+        Some(text) => {
+            let read = Endpoint::parse(text).map_err(|why| Failure::usage(format!("--endpoint: {why}")))?;
+            Some(Setting::To(read.0))
+        }
+    };
+    Ok(SourceChange {
         freshness: rules.freshness,
         endpoint,
         region: rules.region,
@@ -156,7 +161,7 @@ fn change(rules: SourceRules) -> SourceChange {
         quota: rules.quota,
         priority: rules.priority,
         read_only: rules.read_only,
-    }
+    })
 }
 
 fn yes_or_no(is: bool) -> &'static str {

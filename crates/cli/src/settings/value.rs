@@ -289,10 +289,11 @@ impl Value for Endpoint {
     fn parse(text: &str) -> Result<Self, String> {
         let bare = text.trim_end_matches('/');
         match bare.split_once("://") {
-            // A password here would stand in the process list and in every log.
-            Some((scheme, host)) if !scheme.is_empty() && !host.is_empty() && !host.contains('@') => {
-                Ok(Self(bare.to_owned()))
+            // Not repeated here: the text holds a secret, which would stand in the process list and in every log.
+            Some((_, host)) if host.contains('@') => {
+                Err("the URL holds credentials before `@`: give them by the environment or `--credentials`".to_owned())
             }
+            Some((scheme, host)) if !scheme.is_empty() && !host.is_empty() => Ok(Self(bare.to_owned())),
             _ => Err(unexpected::<Self>(text)),
         }
     }
