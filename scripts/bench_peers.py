@@ -44,6 +44,16 @@ GROUND_MINUTES, DOWNLOAD_MINUTES = 1.5, 2.5
 DISK_MIN = 20 << 30
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end_once(number: int, _frame):
+    """Ended from outside, it still unmounts and ends what it has started; a second signal does not cut that short."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(f"bench-peers: ended by signal {number}")
+
+
 def note(text: str):
     print(f"bench-peers: {text}", file=sys.stderr, flush=True)
 
@@ -115,9 +125,8 @@ def main() -> int:
     if shutil.disk_usage(target).free < DISK_MIN:
         sys.exit(f"bench-peers: it needs {DISK_MIN >> 30} GiB free below {target}")
 
-    # Ended from outside, it still unmounts and ends what it has started.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit("bench-peers: ended by a signal"))
+    for number in SIGNALS:
+        signal.signal(number, end_once)
     begun = time.monotonic()
     end = begun + options.minutes * 60
     schedule(systems)

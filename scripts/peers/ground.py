@@ -5,10 +5,10 @@ Everything lies in one folder on one disk and listens on the loopback alone; `en
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from support.delay import Delay
@@ -24,8 +24,9 @@ LATENCIES = (0, 20)
 SMALL_BYTES = 112 * 1024
 BIG_BYTES = 256 << 20
 BIG = "big/0.bin"
-# Folder, files in it, bytes of each. What is read at which latency.
-FOLDERS = {"small": (4000, SMALL_BYTES), "some": (1000, SMALL_BYTES), "big": (4, BIG_BYTES)}
+# Folder, files in it, bytes of each. What is read at which latency; and what is read before, so that connections stand and a
+# JVM has compiled.
+FOLDERS = {"small": (4000, SMALL_BYTES), "some": (1000, SMALL_BYTES), "before": (400, SMALL_BYTES), "big": (4, BIG_BYTES)}
 SMALL_AT = {0: "small", 20: "some"}
 # Reading weed's files back into the page cache by so many bytes.
 READ = 4 << 20
@@ -38,19 +39,21 @@ class Ground:
     def __init__(self, scratch: Path, small: bool):
         self.scratch = scratch
         self.native = scratch / "native"
-        self.folders = {name: (max(2, count // 20), min(size, 16 << 20)) if small else (count, size) for name, (count, size) in FOLDERS.items()}
-        self._ends = []
-        try:
+        self.folders = dict(FOLDERS)
+        if small:
+            self.folders = {name: (max(2, count // 20), min(size, 16 << 20)) for name, (count, size) in FOLDERS.items()}
+        self._held = contextlib.ExitStack()
+        self._held.callback(shutil.rmtree, scratch, ignore_errors=True)
+        with contextlib.ExitStack() as failing:
+            failing.callback(self.end)
             self._start()
-        except BaseException:
-            self.end()
-            raise
+            failing.pop_all()
 
     def _start(self):
         for name, (count, size) in self.folders.items():
             (self.native / name).mkdir(parents=True)
             for number in range(count):
-                with open(self.native / name / (f"{number:05d}.bin" if count > 4 else f"{number}.bin"), "wb") as f:
+                with open(self.native / name / (f"{number}.bin" if name == "big" else f"{number:05d}.bin"), "wb") as f:
                     for at in range(0, size, READ):
                         f.write(os.urandom(min(READ, size - at)))
 
@@ -74,7 +77,8 @@ class Ground:
         self.nginx_proxy = self._keep(Proxy(self.nginx.address, self.scratch / "nginx-proxy.log"))
         for name in self.folders:
             (self.nginx.root / name).symlink_to(self.native / name)
-        lines = [json.dumps({"path": f"{name}/{path.name}", "size": path.stat().st_size}) for name in self.folders for path in sorted((self.native / name).iterdir())]
+        paths = [path for name in self.folders for path in sorted((self.native / name).iterdir())]
+        lines = [json.dumps({"path": str(path.relative_to(self.native)), "size": path.stat().st_size}) for path in paths]
         (self.nginx.root / "tree.manifest.jsonl").write_text("\n".join(lines) + "\n")
         # nginx's worker is another user.
         for folder in (self.scratch, self.native, *(self.native / name for name in self.folders)):
@@ -85,7 +89,7 @@ class Ground:
                 proxy.faults({"fault": "latency", "ms": latency})
 
     def _keep(self, part):
-        self._ends.append(part)
+        self._held.callback(part.end)
         return part
 
     def endpoint(self, latency: int) -> str:
@@ -100,18 +104,14 @@ class Ground:
         command = ["sh", "-c", "sync; echo 3 > /proc/sys/vm/drop_caches"]
         if run(command, DROP_SECONDS).returncode != 0:
             raise RuntimeError("cannot drop the kernel's caches")
-        for path in [*self.weed.directory.rglob("*.dat"), *self.native.rglob("*.bin")]:
+        # Of the plain files those that nginx serves in a cold pass.
+        small = [path for path in self.native.rglob("*.bin") if path.parent.name != "big"]
+        for path in [*self.weed.directory.rglob("*.dat"), *small]:
             with open(path, "rb", buffering=0) as f:
                 while f.read(READ):
                     pass
 
     def end(self):
-        while self._ends:
-            self._ends.pop().end()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        """Ends all, whatever one of them says to it."""
+        self._held.close()
 
-
-def installed(package: str) -> str:
-    """The version of a Debian package."""
-    done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, timeout=20)
-    return done.stdout.strip()

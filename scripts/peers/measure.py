@@ -138,8 +138,9 @@ class Course:
         lists, rates = [], []
         for _ in range(PASSES_MAX):
             mount = self.start(latency)
+            self.pass_of(mount, "before", "random", 8, self.peer.before_seconds)
             lists.append(self.list(mount / folder, folder))
-            report = self.bench("files", mount / folder, folder, ["--cold", order, "--readers", str(readers), "--slice", str(PASS_SECONDS)], PASS_SECONDS)
+            report = self.pass_of(mount, folder, order, readers, PASS_SECONDS)
             rates.append(report["rate"])
             if report["seconds"] > PASS_SHORT:
                 break
@@ -161,6 +162,11 @@ class Course:
             raise RuntimeError(f"the listing has {count} files, not {self.ground.folders[name][0]}")
         return int(count) / float(seconds)
 
+    def pass_of(self, mount: Path, folder: str, order: str, readers: int, seconds: float) -> dict:
+        """Each file of a folder once, or as many as can be read in so many seconds."""
+        options = ["--cold", order, "--readers", str(readers), "--slice", str(seconds)]
+        return self.bench("files", mount / folder, folder, options, seconds)
+
     def bench(self, work: str, mount: Path, folder: str, options: list[str], seconds: float) -> dict:
         """One run of forebay-bench over a folder of the tree."""
         self.left()
@@ -179,7 +185,7 @@ class Course:
             folder = SMALL_AT[0]
             # What the last cold pass has left behind, if it was of this latency and still runs.
             mount = self.warm or self.start(0)
-            self.bench("files", mount / folder, folder, ["--cold", "random", "--readers", "8", "--slice", str(FILL_SECONDS)], FILL_SECONDS)
+            self.pass_of(mount, folder, "random", 8, FILL_SECONDS)
             reader = str(REPOSITORY / "tests/support/reader.py")
             done = run([sys.executable, reader, "compare", str(self.ground.native / folder), str(mount / folder)], FILL_SECONDS)
         if done.returncode != 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -22,6 +21,8 @@ class Peer:
     name = ""
     # Minutes that it may take in all; a row that is not measured by then says so.
     minutes = 5.0
+    # For so long at most it reads other files before each cold pass.
+    before_seconds = 5.0
     # What its rows have to say beside the figures.
     remark = ""
 
@@ -89,10 +90,3 @@ class Peer:
         printed = " / ".join(self.child.lines[-3:]) if self.child else ""
         return " / ".join(text for text in (printed, self.said()) if text)
 
-
-def shown(command: list[str], known: dict[str, str]) -> str:
-    """A command with folders and ports of this run replaced by names."""
-    text = " ".join([os.path.basename(command[0]), *command[1:]])
-    for value, name in known.items():
-        text = text.replace(value, name)
-    return text

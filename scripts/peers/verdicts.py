@@ -127,7 +127,7 @@ def conditions(ground: Ground, measured: list[Measured]) -> list[str]:
         f"One `weed` 4.48 on the same two cores and disk; {small[0]:,} files of {small[1] >> 10} KiB in one folder at 0 ms, {some[0]:,} at 20 ms,"
         f" 4 of {ground.folders['big'][1] >> 20} MiB. 20 ms are put before every request to the origin by the tests' proxy; at 0 ms nothing stands between.",
         f"Cold: a new process with an empty cache, the kernel's caches dropped, then weed's files read back into them: cold is the reader's side,"
-        f" not the origin's disk. Each pass begins with a listing (`cold.list`), then reads each file once; after {PASS_SECONDS:g} s it ends"
+        f" not the origin's disk. Each pass begins with up to 400 files of another folder (connections stand, a JVM has compiled), then comes a listing (`cold.list`), then each file once; after {PASS_SECONDS:g} s it ends"
         f" and counts as far as it came. A pass under {PASS_SHORT:g} s is done {PASSES_MAX} times, the median counts.",
         f"Hot: everything has been read once and compared byte for byte with the plain files; slices of a second in turns with the plain"
         f" files, median of {PAIRS} pairs. `.first` rows compare with the best peer; of hot rows by each one's ratio to native in its own turns.",
