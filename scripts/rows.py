@@ -80,7 +80,7 @@ def table(rows: list[dict]) -> str:
 
 
 def write(bench: str, rows: list[dict], machine: dict, conditions: list[str], more: dict | None = None) -> Path:
-    """Writes bench/results/`bench`.json, and bench/RESULTS.md anew. `conditions` say what the figures mean; `more` is kept beside the rows."""
+    """Writes bench/results/`bench`.json, and bench/RESULTS.md anew. `conditions` say what the figures mean; `more` stands beside the rows."""
     result = {
         "commit": commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -96,7 +96,7 @@ def write(bench: str, rows: list[dict], machine: dict, conditions: list[str], mo
 
 
 def known_losses() -> dict[str, str]:
-    """The reasons of rows that may miss their target. An id belongs to one bench: those of bench-store begin with `store.`."""
+    """The reasons of rows that may miss their target. An id belongs to one bench: `store.` to bench-store, `peers.` to bench-peers."""
     path = ROOT / "bench" / "known-losses.toml"
     if not path.exists():
         return {}

@@ -15,7 +15,8 @@ from .tools import aws_environment, tool
 
 SECONDS_MAX = 90
 ROUNDS = 3
-RCLONE = ["--transfers=64", "--checkers=64", "--no-traverse", "--no-check-dest", "--use-server-modtime", "--ignore-checksum", "--s3-no-head-object"]
+RCLONE = ["--transfers=64", "--checkers=64", "--no-traverse", "--no-check-dest"]
+RCLONE += ["--use-server-modtime", "--ignore-checksum", "--s3-no-head-object"]
 
 
 class Downloads:

@@ -28,10 +28,9 @@ class Ours(Peer):
         return f"s3://{BUCKET}", self.ground.endpoint(latency)
 
     def settings(self) -> list[str]:
-        return [
-            f"forebay up {origin} --kind files|streams --freshness immutable --cache DIR:{CACHE_MIB}MiB" + (" --endpoint ENDPOINT" if endpoint else "")
-            for origin, endpoint in [self.origin(0)]
-        ]
+        origin, endpoint = self.origin(0)
+        line = f"forebay up {origin} --kind files|streams --freshness immutable --cache DIR:{CACHE_MIB}MiB"
+        return [line + (" --endpoint ENDPOINT" if endpoint else "")]
 
     def start(self, latency: int, big: bool) -> Path:
         origin, endpoint = self.origin(latency)

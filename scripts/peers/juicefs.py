@@ -37,7 +37,8 @@ class JuiceFS(Peer):
 
     def format(self, meta: str, endpoint: str) -> list[str]:
         keys = ["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]
-        return [tool("juicefs"), "format", "--storage", "s3", "--bucket", f"{endpoint}/{VOLUME}", *keys, "--trash-days", "0", meta, VOLUME]
+        bucket = ["--storage", "s3", "--bucket", f"{endpoint}/{VOLUME}"]
+        return [tool("juicefs"), "format", *bucket, *keys, "--trash-days", "0", meta, VOLUME]
 
     def command(self, meta: str, endpoint: str) -> list[str]:
         return [
@@ -67,7 +68,8 @@ class JuiceFS(Peer):
 
     def prepare(self):
         port = free_port()
-        command = [tool("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self.base)]
+        command = [tool("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self.base)]
         self.redis = Child(command, self.base / "redis.log")
         wait_until(lambda: is_listening(port), 10, "redis to listen")
         self.meta = f"redis://127.0.0.1:{port}/1"

@@ -170,7 +170,8 @@ class Course:
     def bench(self, work: str, mount: Path, folder: str, options: list[str], seconds: float) -> dict:
         """One run of forebay-bench over a folder of the tree."""
         self.left()
-        command = [built("forebay-bench", "FOREBAY_BENCH_BIN"), work, "--native", str(self.ground.native / folder), "--mount", str(mount)]
+        command = [built("forebay-bench", "FOREBAY_BENCH_BIN"), work]
+        command += ["--native", str(self.ground.native / folder), "--mount", str(mount)]
         done = run(command + options, seconds + SLACK_SECONDS)
         if done.returncode != 0:
             raise RuntimeError(done.stderr[-400:])

@@ -22,7 +22,8 @@ class Rclone(Peer):
         return [" ".join(["rclone", *self.command("ENDPOINT")[1:]]).replace(str(self.base), "DIR")]
 
     def command(self, endpoint: str) -> list[str]:
-        remote = f":s3,provider=SeaweedFS,env_auth=true,region={REGION},no_check_bucket=true,no_head_object=true,endpoint='{endpoint}':{BUCKET}"
+        options = f"provider=SeaweedFS,env_auth=true,region={REGION},no_check_bucket=true,no_head_object=true,endpoint='{endpoint}'"
+        remote = f":s3,{options}:{BUCKET}"
         return [
             tool("rclone"),
             "mount",

@@ -14,10 +14,10 @@ ALLUXIO = CACHE / "peers" / "alluxio"
 
 
 def tool(name: str) -> str:
-    """The path of a program that a peer needs."""
-    path = VENV / "bin" / name
-    if path.exists():
-        return str(path)
+    """The path of a program that a peer needs. Some packages put a script of Python before it, whose start is not theirs to bear."""
+    for path in [*VENV.glob(f"lib/*/site-packages/{name}/bin/{name}"), VENV / "bin" / name]:
+        if path.exists():
+            return str(path)
     try:
         return program(name)
     except RuntimeError:

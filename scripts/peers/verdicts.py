@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from results import shown, systems_lines  # beside the bench
 
+from .downloads import ROUNDS
 from .ground import LATENCIES, SMALL_AT, Ground
-from .measure import COLD, HOT, PAIRS, PASS_SECONDS, PASS_SHORT, PASSES_MAX, Figure, Measured, all_ids, cold_ids
+from .measure import COLD, HOT, PAIRS, PASS_SECONDS, PASS_SHORT, PASSES_MAX, Figure, Measured, all_ids
 
 OURS = "forebay"
 CEILING = "forebay-nginx"
@@ -17,7 +18,8 @@ OF_NATIVE = {"hot.small.1": 0.95, "hot.small.4": 0.95, "hot.stat": 0.95, "hot.se
 FIRST = 1.0
 
 
-def row(name: str, ours: Figure | None, runs: list[list[float]], baseline: float | None, baseline_name: str, unit: str, ratio: float, target: float) -> dict:
+def row(name: str, ours: Figure | None, runs: list, baseline: float | None, baseline_name: str, unit: str, ratio: float, target: float) -> dict:
+    """`runs` holds [ours, baseline]."""
     baselines = [base for _, base in runs]
     made = {
         "id": f"peers.{name}",
@@ -122,16 +124,18 @@ def as_json(one: Measured) -> dict:
 
 
 def conditions(ground: Ground, measured: list[Measured]) -> list[str]:
+    """What the figures mean."""
     small, some = ground.folders[SMALL_AT[0]], ground.folders[SMALL_AT[20]]
     lines = [
-        f"One `weed` 4.48 on the same two cores and disk; {small[0]:,} files of {small[1] >> 10} KiB in one folder at 0 ms, {some[0]:,} at 20 ms,"
-        f" 4 of {ground.folders['big'][1] >> 20} MiB. 20 ms are put before every request to the origin by the tests' proxy; at 0 ms nothing stands between.",
-        f"Cold: a new process with an empty cache, the kernel's caches dropped, then weed's files read back into them: cold is the reader's side,"
-        f" not the origin's disk. Each pass begins with up to 400 files of another folder (connections stand, a JVM has compiled), then comes a listing (`cold.list`), then each file once; after {PASS_SECONDS:g} s it ends"
-        f" and counts as far as it came. A pass under {PASS_SHORT:g} s is done {PASSES_MAX} times, the median counts.",
-        f"Hot: everything has been read once and compared byte for byte with the plain files; slices of a second in turns with the plain"
-        f" files, median of {PAIRS} pairs. `.first` rows compare with the best peer; of hot rows by each one's ratio to native in its own turns.",
-        "Downloaders write the same objects as plain files to the same disk: median of 3.",
+        f"One `weed` on the same two cores and disk: {small[0]:,} files of {small[1] >> 10} KiB in one folder, read at 0 ms; {some[0]:,} in"
+        f" another, read at 20 ms; 4 of {ground.folders['big'][1] >> 20} MiB. 20 ms are put before every request to the origin, by the tests'"
+        " proxy; at 0 ms nothing stands between.",
+        "Cold: a new process with an empty cache, the kernel's caches dropped, then weed's files read back into them: cold is the reader's"
+        " side, not the origin's disk. First up to 400 files of another folder are read by 8 readers (connections stand, a JVM has compiled),"
+        f" then the folder is listed (`cold.list`), then each file is read once. After {PASS_SECONDS:g} s a pass ends and counts as far as it"
+        f" came. One of less than {PASS_SHORT:g} s is done {PASSES_MAX} times; the median counts.",
+        "Hot: everything has been read once and compared byte for byte with the plain files; slices of a second in turns with the plain"
+        f" files, median of {PAIRS} pairs. Rows `.first` compare with the best peer, of hot rows by each one's ratio to native.",
+        f"Downloaders write the same objects as plain files to the same disk: median of {ROUNDS}.",
     ]
-    lines += [f"{one.name}: {one.about['remark']}" for one in measured if one.about.get("remark")]
-    return lines
+    return lines + [f"{one.name}: {one.about['remark']}" for one in measured if one.about["remark"]]
