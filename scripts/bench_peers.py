@@ -31,9 +31,11 @@ from peers.measure import Course, Figure, Measured  # noqa: E402
 from peers.plot import picture  # noqa: E402
 from peers.rclone import Rclone  # noqa: E402
 from peers.s3fs import S3fs  # noqa: E402
+from peers.tools import tool  # noqa: E402
 from peers.verdicts import as_json, conditions, rows_of, systems_table  # noqa: E402
 from peers.weed import WeedMount  # noqa: E402
 from rows import commit, machine, table, verdict, write  # noqa: E402
+from support.process import built  # noqa: E402
 
 # In this order: what matters most comes first, if a run is cut short.
 SYSTEMS = [Ours, Alluxio, WeedMount, JuiceFS, Rclone, S3fs, OursOnNginx]
@@ -42,8 +44,6 @@ MINUTES = 32.0
 # Loading the tree, and the downloads.
 GROUND_MINUTES, DOWNLOAD_MINUTES = 1.5, 2.5
 DISK_MIN = 20 << 30
-
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -121,6 +121,13 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.exit("bench-peers: it needs root, to drop the kernel's caches and to mount")
     systems = chosen()
+    try:
+        for name in ("forebay", "forebay-bench", "forebay-proxy"):
+            built(name, name.upper().replace("-", "_") + "_BIN")
+        for name in ("weed", "s5cmd", "rclone", "nginx"):
+            tool(name)
+    except RuntimeError as error:
+        sys.exit(f"bench-peers: {error}")
     target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
     target.mkdir(exist_ok=True)
     if shutil.disk_usage(target).free < DISK_MIN:
