@@ -68,13 +68,13 @@ def chosen() -> list[type]:
 
 
 def schedule(systems: list[type]):
-    """Says what comes when, and how long each may take."""
+    """Says what comes when at the latest, and how long each may take."""
     at = 0.0
     steps = [("tree and origin", GROUND_MINUTES), ("downloads", DOWNLOAD_MINUTES), *((system.name, system.minutes) for system in systems)]
     for name, minutes in steps:
-        note(f"schedule: {name:<16} at most {minutes:4.1f} minutes, begins by minute {min(at, MINUTES):4.1f}")
+        note(f"schedule: {name:<16} at most {minutes:4.1f} minutes, from minute {at:4.1f} at the latest")
         at += minutes
-    note(f"schedule: in all at most {MINUTES:g} minutes; what is not measured by then is a row that says so")
+    note(f"schedule: it ends by minute {MINUTES:g}, mostly by 27; what is not measured by then is a row that says so")
 
 
 def measure_downloads(ground: Ground) -> list[Measured]:

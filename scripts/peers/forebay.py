@@ -15,7 +15,7 @@ from .peer import CACHE_MIB, Peer
 class Ours(Peer):
     name = "forebay"
     remark = "Two mounts, as its README advises: `files` for small files, `streams` for the rows of the 256 MiB file."
-    minutes = 5.0
+    minutes = 4.0
 
     def __init__(self, ground: Ground):
         super().__init__(ground)
@@ -57,7 +57,7 @@ class Ours(Peer):
 class OursOnNginx(Ours):
     name = "forebay-nginx"
     remark = "Not compared: our own ceiling when the origin is nginx serving the same files, named by a manifest."
-    minutes = 3.0
+    minutes = 2.5
 
     def origin(self, latency: int) -> tuple[str, str | None]:
         root = self.ground.nginx_proxy.endpoint if latency else self.ground.nginx.url

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -90,12 +92,12 @@ class Course:
     def run(self) -> Measured:
         begun = time.monotonic()
         steps: list[tuple[str, Callable[[], None]]] = [("preparing", self.peer.prepare)]
-        # The passes that fill the cache best come last, and the hot rows use what they leave behind.
-        for latency in reversed(LATENCIES):
+        for latency in LATENCIES:
             for name, order, readers in COLD:
                 steps.append((f"cold.{name}.{latency}ms", lambda a=(latency, name, order, readers): self.cold(*a)))
-        steps.append(("hot.small", lambda: self.hot(False)))
-        steps.append(("hot.big", lambda: self.hot(True)))
+            if latency == 0:
+                # On what the last pass, the quickest, has left behind.
+                steps += [("hot.small", lambda: self.hot(False)), ("hot.big", lambda: self.hot(True))]
         try:
             for what, step in steps:
                 try:
@@ -103,6 +105,8 @@ class Course:
                     step()
                 except Exception as error:  # noqa: BLE001 - whatever a peer does is a row, and the next step may work
                     said = " ".join(str(error).split()) or type(error).__name__
+                    if isinstance(error, subprocess.TimeoutExpired):
+                        said = f"no end after {error.timeout:.0f} s: {os.path.basename(error.cmd[0])} {self.peer.said()}"
                     self.out.failed[what] = said[-600:]
                     self.say(f"{what}: FAILED: {said[-300:]}")
                     self.warm = None
@@ -184,7 +188,6 @@ class Course:
             done = run(["cmp", str(self.ground.native / BIG), str(mount / BIG)], FILL_SECONDS)
         else:
             folder = SMALL_AT[0]
-            # What the last cold pass has left behind, if it was of this latency and still runs.
             mount = self.warm or self.start(0)
             self.pass_of(mount, folder, "random", 8, FILL_SECONDS)
             reader = str(REPOSITORY / "tests/support/reader.py")
@@ -202,5 +205,6 @@ class Course:
                 ours, native = [pair["mount"] for pair in pairs], [pair["native"] for pair in pairs]
                 ratio = statistics.median(a / b for a, b in zip(ours, native, strict=True))
                 self.keep(name, Figure(statistics.median(ours), report["unit"], ours, ratio, native))
-            except RuntimeError as error:
-                self.out.failed[name] = str(error)
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                self.out.failed[name] = " ".join(str(error).split())[-600:]
+                self.say(f"{name}: FAILED: {error}")

@@ -13,6 +13,7 @@ from .tools import aws_environment, tool
 
 class WeedMount(Peer):
     name = "weed"
+    minutes = 4.0
     remark = (
         "weed mount talks past the S3 port: metadata to the filer by gRPC, bytes to the volume server by HTTP. At 20 ms both ways are"
         " delayed: the bytes by the tests' proxy (the volume server's public address), gRPC by a delay of its TCP."
