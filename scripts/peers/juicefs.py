@@ -17,6 +17,8 @@ SYNC_SECONDS = 240
 
 class JuiceFS(Peer):
     name = "juicefs"
+    # A minute of them to copy the tree into its volume.
+    minutes = 6.0
     remark = (
         "JuiceFS reads only what was written through it: `juicefs sync` copies the tree from the bucket into a volume of its own format in"
         " another bucket of the same weed (blocks of at most 4 MiB). Its redis stands beside it: no latency is put before it."

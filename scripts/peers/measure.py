@@ -123,7 +123,7 @@ class Course:
         """Seconds of its time."""
         left = self.until - time.monotonic()
         if left <= 0:
-            raise OutOfTime(f"its {self.peer.minutes:g} minutes were over")
+            raise OutOfTime(f"its time was over (at most {self.peer.minutes:g} minutes, and the end of the run)")
         return left
 
     def keep(self, name: str, figure: Figure):
