@@ -151,6 +151,9 @@ def main() -> int:
     rows = rows_of(measured, expected)
     print(systems_table(measured))
     print(table(rows))
+    for one in measured:
+        for what, said in one.failed.items():
+            print(f"not measured: {one.name}, {what}: {said}")
     note(f"took {(time.monotonic() - begun) / 60:.1f} minutes")
     whole = not options.small and len(systems) == len(SYSTEMS)
     extra = {"systems": [as_json(one) for one in measured]}

@@ -70,6 +70,7 @@ class Peer:
     # For those that mount in the foreground.
 
     def fresh(self):
+        self.log.unlink(missing_ok=True)
         self.mount.mkdir(exist_ok=True)
         shutil.rmtree(self.cache, ignore_errors=True)
         self.cache.mkdir()
