@@ -115,7 +115,9 @@ if [ "$target" = bench-peers ]; then
         echo "setup: fetching Alluxio's jars (212 MB)"
         rm -rf .cache/peers/alluxio
         mkdir -p .cache/peers/alluxio
-        if mvn -B -q -f scripts/peers/alluxio.pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/peers/alluxio/lib" >"$log" 2>&1; then
+        # Two bindings of slf4j clash: one stays away.
+        if mvn -B -q -f scripts/peers/alluxio.pom.xml dependency:copy-dependencies -DexcludeArtifactIds=log4j-slf4j-impl \
+            -DoutputDirectory="$PWD/.cache/peers/alluxio/lib" >"$log" 2>&1; then
             cp scripts/peers/alluxio.pom.xml .cache/peers/alluxio/pom.xml
         else
             tail -n 5 "$log" >&2
