@@ -58,6 +58,7 @@ class OursOnNginx(Ours):
     name = "forebay-nginx"
     remark = "Not compared: our own ceiling when the origin is nginx serving the same files, named by a manifest."
     minutes = 2.5
+    hot = False
 
     def origin(self, latency: int) -> tuple[str, str | None]:
         root = self.ground.nginx_proxy.endpoint if latency else self.ground.nginx.url

@@ -23,6 +23,8 @@ class Peer:
     minutes = 5.0
     # For so long at most it reads other files before each cold pass.
     before_seconds = 5.0
+    # Whether the hot rows are of it too.
+    hot = True
     # What its rows have to say beside the figures.
     remark = ""
 

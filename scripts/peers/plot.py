@@ -68,6 +68,8 @@ def bars_of(id: str, measured: list[Measured]) -> list[Bar]:
             color = COLORS["download"]
             if figure is None:
                 continue
+        if figure is None and id not in one.expected:
+            continue
         if figure is None:
             bars.append(Bar(one.name, None, "not measured", color))
         elif figure.of_native is not None:
