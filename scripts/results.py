@@ -27,6 +27,32 @@ def shown(value, unit: str) -> str:
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f} {unit}"
 
 
+def systems_lines(systems: list[dict]) -> list[str]:
+    """A table of all systems of `make bench-peers`: a line a row, a column a system. The first in a row is bold."""
+    ids = list(dict.fromkeys(id for system in systems for id in system["figures"]))
+    lines = ["| row | " + " | ".join(system["name"] for system in systems) + " |", "|---" * (len(systems) + 1) + "|"]
+    for id in ids:
+        figures = [system["figures"].get(id) for system in systems]
+        values = [(figure["of_native"] or figure["value"]) if figure else 0.0 for figure in figures]
+        cells = []
+        for figure, value in zip(figures, values, strict=True):
+            cell = "-" if figure is None else shown(figure["value"], figure["unit"])
+            if figure and figure["of_native"]:
+                cell += f" ({figure['of_native']:.2f})"
+            cells.append(f"**{cell}**" if value and value == max(values) else cell)
+        lines.append(f"| {id} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def systems_section(systems: list[dict]) -> list[str]:
+    """All systems: figures, settings, and what those said that were not measured whole."""
+    lines = ["", "All systems (hot rows: ratio to native in its own turns in brackets):", "", *systems_lines(systems), ""]
+    for system in systems:
+        lines.append(f"- {system['version']}: " + " · ".join(f"`{line}`" for line in system["settings"]))
+        lines += [f"- {system['name']}, {what}, not measured: {said}" for what, said in system["failed"].items()]
+    return lines
+
+
 def section(path: Path) -> str:
     result = json.loads(path.read_text())
     machine = result.get("machine", {})
@@ -50,7 +76,12 @@ def section(path: Path) -> str:
         target = f"< {shown(row['target'], unit)}" if row["ratio"] is None else f">= {row['target']}"
         met = "yes" if row["met"] else "**no**"
         base = f"{shown(row['baseline'], unit)} ({row['baseline_name']})" if row["baseline"] is not None else ""
+        # A row without a figure to compare with, which has something to say.
+        if row["baseline"] is None and row["ratio"] is not None:
+            base = row["baseline_name"]
         lines.append(f"| {row['id']} | {shown(row['ours'], unit)} | {base} | {between} | {ratio} | {target} | {met} |")
+    if "systems" in result:
+        lines += systems_section(result["systems"])
     return "\n".join(lines) + "\n"
 
 

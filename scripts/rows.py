@@ -69,18 +69,18 @@ def commit() -> str:
 
 
 def table(rows: list[dict]) -> str:
-    lines = [f"{'row':<30} {'ours':>20} {'baseline':>20} {'ratio':>6} {'target':>10}  met"]
+    lines = [f"{'row':<32} {'ours':>20} {'baseline':>20} {'ratio':>6} {'target':>10}  met"]
     for row in rows:
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
         target = f">= {row['target']:.2f}" if row["ratio"] is not None else f"< {shown(row['target'], row['unit'])}"
         met = "yes" if row["met"] else "NO"
         ours, base = shown(row["ours"], row["unit"]), shown(row["baseline"], row["unit"])
-        lines.append(f"{row['id']:<30} {ours:>20} {base:>20} {ratio:>6} {target:>10}  {met}")
+        lines.append(f"{row['id']:<32} {ours:>20} {base:>20} {ratio:>6} {target:>10}  {met}")
     return "\n".join(lines)
 
 
-def write(bench: str, rows: list[dict], machine: dict, conditions: list[str]) -> Path:
-    """Writes bench/results/`bench`.json, and bench/RESULTS.md anew. `conditions` say what the figures mean."""
+def write(bench: str, rows: list[dict], machine: dict, conditions: list[str], more: dict | None = None) -> Path:
+    """Writes bench/results/`bench`.json, and bench/RESULTS.md anew. `conditions` say what the figures mean; `more` stands beside the rows."""
     result = {
         "commit": commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -90,13 +90,13 @@ def write(bench: str, rows: list[dict], machine: dict, conditions: list[str]) ->
         result["conditions"] = conditions
     path = ROOT / "bench" / "results" / f"{bench}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result | {"rows": rows}, indent=1) + "\n")
+    path.write_text(json.dumps(result | {"rows": rows} | (more or {}), indent=1) + "\n")
     subprocess.run([sys.executable, str(ROOT / "scripts" / "results.py")], check=True, timeout=30)
     return path
 
 
 def known_losses() -> dict[str, str]:
-    """The reasons of rows that may miss their target. An id belongs to one bench: those of bench-store begin with `store.`."""
+    """The reasons of rows that may miss their target. An id belongs to one bench: `store.` to bench-store, `peers.` to bench-peers."""
     path = ROOT / "bench" / "known-losses.toml"
     if not path.exists():
         return {}

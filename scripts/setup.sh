@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a target needs and the machine lacks: Debian packages by name, and a Python virtual environment.
 #
-#   scripts/setup.sh build|demo|test|bench|bench-store
+#   scripts/setup.sh build|demo|test|bench|bench-store|bench-peers
 #
 # Says which packages are missing. Needs root only when there are any. Fails with their names when they cannot be had,
 # except for those that a target can do without (it then says what is used in their place).
@@ -18,6 +18,8 @@ servers=(nginx-light)
 tools=(libcap2-bin util-linux procps findutils mount e2fsprogs g++)
 python=(python3-venv python3-torch python3-torchvision python3-pil python3-numpy)
 images=(openclipart-png)
+# What bench-peers compares with; Maven fetches Alluxio's jars.
+peers=(python3-venv nginx-light s3fs redis-server libfuse2 libfuse3-3 openjdk-17-jre-headless maven)
 
 case "$target" in
     build) needed=("${build[@]}"); wanted=() ;;
@@ -25,7 +27,8 @@ case "$target" in
     test) needed=("${build[@]}" "${mount[@]}" "${servers[@]}" "${tools[@]}" "${python[@]}" "${images[@]}"); wanted=() ;;
     bench) needed=("${build[@]}" "${mount[@]}" "${python[@]}"); wanted=() ;;
     bench-store) needed=("${build[@]}" python3); wanted=() ;;
-    *) echo "setup: unknown target '$target': expected build, demo, test, bench or bench-store" >&2; exit 2 ;;
+    bench-peers) needed=("${build[@]}" "${mount[@]}" "${peers[@]}"); wanted=() ;;
+    *) echo "setup: unknown target '$target': expected build, demo, test, bench, bench-store or bench-peers" >&2; exit 2 ;;
 esac
 
 is_installed() {
@@ -88,7 +91,7 @@ if ! command -v cargo >/dev/null; then
 fi
 
 # The virtual environment stands on Debian's own python3, the only one that sees python3-torch.
-if [ "$target" = test ] || [ "$target" = bench ]; then
+if [ "$target" = test ] || [ "$target" = bench ] || [ "$target" = bench-peers ]; then
     stamp=.venv/forebay-requirements.txt
     if ! cmp -s tests/requirements.txt "$stamp"; then
         echo "setup: making .venv"
@@ -98,9 +101,34 @@ if [ "$target" = test ] || [ "$target" = bench ]; then
         cp tests/requirements.txt "$stamp"
     fi
 fi
+# Programs of the peers, apart from what tests use. A peer that cannot be had is a row of its own that says so.
+if [ "$target" = bench-peers ]; then
+    stamp=.cache/peers/venv/forebay-requirements.txt
+    if ! cmp -s scripts/peers/requirements.txt "$stamp"; then
+        echo "setup: making .cache/peers/venv"
+        rm -rf .cache/peers/venv
+        /usr/bin/python3 -m venv .cache/peers/venv
+        .cache/peers/venv/bin/pip install --quiet --disable-pip-version-check -r scripts/peers/requirements.txt
+        cp scripts/peers/requirements.txt "$stamp"
+    fi
+    if ! cmp -s scripts/peers/alluxio.pom.xml .cache/peers/alluxio/pom.xml; then
+        echo "setup: fetching Alluxio's jars (212 MB)"
+        rm -rf .cache/peers/alluxio
+        mkdir -p .cache/peers/alluxio
+        # Two bindings of slf4j clash: one stays away.
+        if mvn -B -q -f scripts/peers/alluxio.pom.xml dependency:copy-dependencies -DexcludeArtifactIds=log4j-slf4j-impl \
+            -DoutputDirectory="$PWD/.cache/peers/alluxio/lib" >"$log" 2>&1; then
+            cp scripts/peers/alluxio.pom.xml .cache/peers/alluxio/pom.xml
+        else
+            tail -n 5 "$log" >&2
+            rm -rf .cache/peers/alluxio
+            echo "setup: Alluxio's jars cannot be had here; its rows will say so" >&2
+        fi
+    fi
+fi
 # Mounts take requests over io_uring where the kernel has it enabled; tests and figures are of both ways.
 parameter=/sys/module/fuse/parameters/enable_uring
-if { [ "$target" = test ] || [ "$target" = bench ]; } && [ -e "$parameter" ] && [ "$(cat "$parameter")" = N ]; then
+if { [ "$target" = test ] || [ "$target" = bench ] || [ "$target" = bench-peers ]; } && [ -e "$parameter" ] && [ "$(cat "$parameter")" = N ]; then
     if as_root sh -c "echo Y > $parameter" 2>/dev/null; then
         echo "setup: switched on FUSE over io_uring ($parameter)"
     else

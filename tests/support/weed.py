@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from .process import Child, free_ports, is_listening, program, wait_until
@@ -37,9 +38,12 @@ def client(endpoint: str, access_key: str = ACCESS_KEY, secret_key: str = SECRET
 
 
 class Weed:
-    """`weed server -s3` on free ports, over a directory of its own."""
+    """`weed server -s3` on free ports, over a directory of its own.
 
-    def __init__(self, directory: Path | None = None):
+    `before_volume` is given the address of the volume server and gives the one under which it is made known as public.
+    """
+
+    def __init__(self, directory: Path | None = None, before_volume: Callable[[str], str] | None = None):
         self.directory = Path(tempfile.mkdtemp(prefix="fb-weed-", dir=directory))
         config = self.directory / "s3.json"
         identity = {
@@ -51,7 +55,10 @@ class Weed:
         # Every service of weed listens on two ports, the second 10,000 above the first unless it is given.
         names = ["s3", "master", "volume", "filer", "masterg", "volumeg", "filerg", "s3g"]
         ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.ports = ports
         self.port = ports["s3"]
+        volume = f"127.0.0.1:{ports['volume']}"
+        public = [f"-volume.publicUrl={before_volume(volume)}"] if before_volume else []
         self.child = Child(
             [
                 program("weed"),
@@ -72,6 +79,7 @@ class Weed:
                 f"-s3.config={config}",
                 "-volume.max=500",
                 "-master.volumeSizeLimitMB=2048",
+                *public,
             ],
             self.directory / "weed.log",
             cwd=self.directory,

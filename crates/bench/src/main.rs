@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! forebay-bench WORK --native DIR --mount DIR [--file NAME] [--readers N] [--pairs N] [--slice SECONDS] [--drop]
+//! forebay-bench WORK --native DIR --mount DIR --cold ORDER [--readers N] [--slice SECONDS]
 //! ```
 //!
 //! One pair is a slice on the plain directory and a slice on the mount, each about a second long; the order changes from pair
 //! to pair. It prints one JSON object: a rate for each slice, in units of the work (files, bytes or operations a second).
+//! With `--cold` the mount alone is read, each file once, and nothing before: what a first pass costs. Whoever starts it sees to it that
+//! the mount has nothing cached.
 //!
 //! The loops are plain system calls on preallocated buffers: the tool costs less than what it measures.
 
@@ -20,7 +23,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde::Serialize;
 
-use crate::work::{Kind, Side};
+use crate::work::{Kind, Order, Side};
 
 /// Measures the same work on two directories in turns.
 #[derive(Debug, Parser)]
@@ -49,6 +52,19 @@ struct Flags {
     /// Drop the kernel's page cache, dentries and inodes before every slice, on both sides alike. Needs root.
     #[arg(long)]
     drop: bool,
+    /// One pass over the mount alone, in this order; it ends after a slice if it is not through by then.
+    #[arg(long, value_enum, conflicts_with_all = ["drop", "pairs"])]
+    cold: Option<ColdOrder>,
+}
+
+/// The order of a cold pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum ColdOrder {
+    /// By name, as a listing gives them.
+    Listing,
+    /// In random order, the same in every run.
+    Random,
 }
 
 /// What is printed.
@@ -59,6 +75,18 @@ struct Report {
     dropped: bool,
     unit: &'static str,
     pairs: Vec<Pair>,
+}
+
+/// What is printed of a cold pass.
+#[derive(Debug, Serialize)]
+struct ColdReport {
+    work: Kind,
+    readers: usize,
+    order: ColdOrder,
+    unit: &'static str,
+    done: u64,
+    seconds: f64,
+    rate: f64,
 }
 
 /// The rates of one pair.
@@ -83,6 +111,9 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> std::io::Result<String> {
     let length = Duration::from_secs_f64(flags.slice);
+    if let Some(order) = flags.cold {
+        return cold(flags, order, length);
+    }
     let native = Side::open(flags.work, &flags.native, flags.file.as_deref(), &flags.native)?;
     let mount = Side::open(flags.work, &flags.mount, flags.file.as_deref(), &flags.native)?;
     if !flags.drop {
@@ -98,7 +129,7 @@ fn run(flags: &Flags) -> std::io::Result<String> {
                 kernel::drop_caches()?;
             }
             // The same seed on both sides: the same files, in the same order.
-            slice::measure(side, flags.readers, length, number as u64, flags.drop)
+            slice::measure(side, flags.readers, length, Order::Random { seed: number as u64 }, flags.drop)
         };
         let pair = if number % 2 == 0 {
             let native = rate(&native)?;
@@ -111,5 +142,24 @@ fn run(flags: &Flags) -> std::io::Result<String> {
     }
     let report =
         Report { work: flags.work, readers: flags.readers, dropped: flags.drop, unit: flags.work.unit(), pairs };
+    serde_json::to_string(&report).map_err(std::io::Error::other)
+}
+
+fn cold(flags: &Flags, order: ColdOrder, limit: Duration) -> std::io::Result<String> {
+    let side = Side::open(flags.work, &flags.mount, flags.file.as_deref(), &flags.native)?;
+    let of_side = match order {
+        ColdOrder::Listing => Order::Listing,
+        ColdOrder::Random => Order::Random { seed: 0 },
+    };
+    let all = slice::pass(&side, flags.readers, limit, of_side)?;
+    let report = ColdReport {
+        work: flags.work,
+        readers: flags.readers,
+        order,
+        unit: flags.work.unit(),
+        done: all.done,
+        seconds: all.took.as_secs_f64(),
+        rate: all.rate(),
+    };
     serde_json::to_string(&report).map_err(std::io::Error::other)
 }

@@ -43,6 +43,15 @@ impl Kind {
     }
 }
 
+/// The order in which files are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// By name, as a listing gives them.
+    Listing,
+    /// One order a seed.
+    Random { seed: u64 },
+}
+
 /// One directory, and what of it is used.
 #[derive(Debug)]
 pub(crate) struct Side {
@@ -92,7 +101,7 @@ impl Side {
 
     /// Reads (or stats) everything once.
     pub(crate) fn warm(&self) -> Result<()> {
-        let mut steps = Steps::new(self, 0, 1, 0)?;
+        let mut steps = Steps::new(self, 0, 1, Order::Listing)?;
         match self.kind {
             Kind::Files | Kind::Stat => (0..self.paths.len()).try_for_each(|_| steps.step().map(drop)),
             Kind::Sequential | Kind::Random => {
@@ -118,11 +127,17 @@ impl Side {
 }
 
 impl<'a> Steps<'a> {
-    /// Reader `reader` of `readers`, of the slice with this seed: each has files of its own.
-    pub(crate) fn new(side: &'a Side, reader: usize, readers: usize, seed: u64) -> Result<Self> {
-        let mut order: Vec<u32> = (0..side.paths.len() as u32).collect();
-        order.shuffle(&mut SmallRng::seed_from_u64(seed));
-        let order: Vec<u32> = order.into_iter().skip(reader).step_by(readers).collect();
+    /// Reader `reader` of `readers`, in this order: each has files of its own.
+    pub(crate) fn new(side: &'a Side, reader: usize, readers: usize, order: Order) -> Result<Self> {
+        let mut places: Vec<u32> = (0..side.paths.len() as u32).collect();
+        let seed = match order {
+            Order::Listing => 0,
+            Order::Random { seed } => {
+                places.shuffle(&mut SmallRng::seed_from_u64(seed));
+                seed
+            }
+        };
+        let order: Vec<u32> = places.into_iter().skip(reader).step_by(readers).collect();
         let random = SmallRng::seed_from_u64(seed << 16 | reader as u64);
         let open = if side.file.as_os_str().is_empty() { None } else { Some(open(&side.file)?) };
         // Readers of one file start apart, so that they do not follow in each other's tracks.
