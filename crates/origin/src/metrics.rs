@@ -7,6 +7,7 @@
 //! | `origin_retries` | counter | requests sent again |
 //! | `origin_errors` by `kind` | counter | calls that failed after retries |
 //! | `origin_in_flight` | gauge | requests under way, bodies included |
+//! | `origin_list_steals` | counter | ranges of listings that a second lister took over |
 //! | `origin_renewals` | counter | times credentials were read anew after a refusal |
 
 use std::time::Duration;
@@ -55,6 +56,7 @@ pub struct OriginMetrics {
     pub(crate) bytes: Counter,
     pub(crate) retries: Counter,
     pub(crate) renewals: Counter,
+    pub(crate) list_steals: Counter,
     pub(crate) in_flight: Gauge,
 }
 
@@ -66,6 +68,11 @@ impl OriginMetrics {
         registry.register("origin_retries", "Requests sent again", self.retries.clone());
         registry.register("origin_errors", "Calls that failed after retries", self.errors.clone());
         registry.register("origin_renewals", "Times credentials were read anew", self.renewals.clone());
+        registry.register(
+            "origin_list_steals",
+            "Ranges of listings that a second lister took over",
+            self.list_steals.clone(),
+        );
         registry.register("origin_in_flight", "Requests under way", self.in_flight.clone());
     }
 
@@ -87,6 +94,11 @@ impl OriginMetrics {
     /// Requests sent again so far.
     pub fn retries(&self) -> u64 {
         self.retries.get()
+    }
+
+    /// Ranges of listings that a second lister took over so far.
+    pub fn list_steals(&self) -> u64 {
+        self.list_steals.get()
     }
 
     /// Calls that failed so far, of one kind.
