@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(alphabet.letters(1, []).len(), 10);
         assert_eq!(alphabet.letters(4, []), ['é']);
         assert_eq!(alphabet.letters(0, ['.']), ['.', 'n']);
-        assert_eq!(alphabet.letters(90, []), []);
+        assert!(alphabet.letters(90, []).is_empty());
         assert_eq!(alphabet.top(), char::MAX);
         let mut plain = Alphabet::new(0);
         plain.see("abc");

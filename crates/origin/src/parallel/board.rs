@@ -14,6 +14,8 @@ use crate::pages::Page;
 pub(crate) const STEALS_FREE: u64 = 32;
 /// Beyond those, one for so many pages: bad guesses and ranges that end in the middle of a page cost at most an eighth more.
 pub(crate) const PAGES_PER_STEAL: u64 = 8;
+/// Full pages for each cut that gave nothing or not yet: a small prefix pays half as much again at most.
+const FULL_PER_DOUBT: u64 = 2;
 /// A range is not worth a cut if it seems to have fewer pages left.
 const WORTH_PAGES: f64 = 2.0;
 /// Cuts of one range that gave nothing, after which it is asked where its keys branch.
@@ -58,7 +60,11 @@ pub(crate) struct Board {
     alphabet: Alphabet,
     width: Width,
     pages: u64,
+    /// Pages that were not the last of their range.
+    full_pages: u64,
     steals: u64,
+    /// Steals that gave nothing, or not yet.
+    doubtful: u64,
 }
 
 /// A page to ask for.
@@ -97,7 +103,9 @@ impl Board {
             alphabet: Alphabet::new(prefix.len()),
             width: Width::new(cap),
             pages: 0,
+            full_pages: 0,
             steals: 0,
+            doubtful: 0,
         };
         for gap in gaps {
             let id = board.add(gap.after, gap.until, None);
@@ -157,7 +165,8 @@ impl Board {
         entries.drain(..known);
         let inside =
             range.until.as_deref().map_or(entries.len(), |until| entries.partition_point(|e| e.key() <= until));
-        let is_done = page.is_last || inside < entries.len() || last_key(&entries) == range.until.as_deref();
+        let ends_at = |end: &Arc<str>| entries.last().is_some_and(|last| last.key() == &**end);
+        let is_done = page.is_last || inside < entries.len() || range.until.as_ref().is_some_and(ends_at);
         entries.truncate(inside);
         if entries.is_empty() && !is_done {
             range.empty += 1;
@@ -169,6 +178,7 @@ impl Board {
         let covered = range.covers(&entries, is_done, &mut self.alphabet);
         if let Some(from) = range.cut_from.take() {
             let is_hit = !entries.is_empty();
+            self.doubtful -= u64::from(is_hit);
             if let Some(from) = self.ranges.get_mut(&from) {
                 from.cut_gave(is_hit);
             }
@@ -177,6 +187,7 @@ impl Board {
             self.ranges.remove(&id);
             Next::Leave
         } else {
+            self.full_pages += 1;
             self.width.page();
             self.go_on(id)
         };
@@ -211,7 +222,8 @@ impl Board {
 
     /// Cuts the upper half off the range that seems to have the most left.
     fn steal(&mut self) -> Option<RangeId> {
-        if self.steals >= STEALS_FREE + self.pages / PAGES_PER_STEAL {
+        let is_spent = self.steals >= STEALS_FREE + self.pages / PAGES_PER_STEAL;
+        if is_spent || self.doubtful >= self.full_pages / FULL_PER_DOUBT {
             return None;
         }
         let cuttable = self.ranges.iter().filter(|(_, range)| !range.is_cut);
@@ -227,6 +239,7 @@ impl Board {
         range.is_cut = true;
         let until = range.until.replace(Arc::clone(&pivot));
         self.steals += 1;
+        self.doubtful += 1;
         Some(self.add(pivot, until, Some(id)))
     }
 }
@@ -266,8 +279,4 @@ impl Range {
             self.path = self.first.as_deref().map_or(self.path, |first| common(first, &self.after));
         }
     }
-}
-
-fn last_key(entries: &[Listed]) -> Option<&str> {
-    entries.last().map(Listed::key)
 }

@@ -18,7 +18,7 @@ use crate::pages::{Page, Pager, RemotePager};
 use crate::remote::Remote;
 
 /// Parts on their way to the receiver: 16 of 1000 entries of about 300 bytes are 5 MB, and each lister may hold one more.
-const PARTS: usize = 16;
+pub(super) const PARTS: usize = 16;
 
 type Message = Option<Result<Part, OriginError>>;
 
@@ -50,8 +50,24 @@ impl PartListing {
                 remote.error(Op::List, &prefix, OriginErrorKind::Unavailable, &format!("{problem}; list again"))
             }
         };
-        let (parts, task) = start(pager, board, remote.metrics.clone(), give_up);
-        Self::new(Engine::Parallel { parts, has_ended: false, task }, remote.metrics.clone())
+        Self::begin(pager, board, remote.metrics.clone(), give_up)
+    }
+
+    /// Starts a listing by `board`. `give_up` makes its problems errors.
+    pub(super) fn begin<P: Pager>(
+        pager: Arc<P>,
+        board: Board,
+        metrics: OriginMetrics,
+        give_up: impl Fn(Problem) -> OriginError + Send + 'static,
+    ) -> Self {
+        let (sender, parts) = mpsc::channel(PARTS);
+        let counters = metrics.clone();
+        let task = tokio::spawn(async move {
+            let end = run(pager, board, &counters, &sender, give_up).await.err().map(Err);
+            // Nobody listens: nobody needs to know.
+            let _ = sender.send(end).await;
+        });
+        Self::new(Engine::Parallel { parts, has_ended: false, task: task.abort_handle() }, metrics)
     }
 
     /// One that is listed in no order: its gaps are covered when all is listed.
@@ -137,22 +153,6 @@ async fn next_of_whole(
         }
     }
     Ok(gaps.pop().map(|covered| Part { covered: Some(covered), entries: Vec::new() }))
-}
-
-/// Starts a listing by `board`. `give_up` makes its problems errors.
-pub(crate) fn start<P: Pager>(
-    pager: Arc<P>,
-    board: Board,
-    metrics: OriginMetrics,
-    give_up: impl Fn(Problem) -> OriginError + Send + 'static,
-) -> (mpsc::Receiver<Message>, AbortHandle) {
-    let (sender, parts) = mpsc::channel(PARTS);
-    let task = tokio::spawn(async move {
-        let end = run(pager, board, &metrics, &sender, give_up).await.err().map(Err);
-        // Nobody listens: nobody needs to know.
-        let _ = sender.send(end).await;
-    });
-    (parts, task.abort_handle())
 }
 
 type Asked<P> = (RangeId, Result<(Page, <P as Pager>::Pages), OriginError>);

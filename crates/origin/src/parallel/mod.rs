@@ -22,6 +22,4 @@ mod width;
 mod tests;
 
 pub use lister::PartListing;
-#[cfg(test)]
-pub(crate) use lister::start;
 pub use span::{KeySpan, Part};
