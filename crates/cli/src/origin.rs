@@ -32,6 +32,7 @@ pub(crate) fn open(url: &OriginText, settings: &Settings) -> Result<Origin, Fail
         // An attempt that stands still leaves time for another before the reader gives up.
         stall: (of.deadline / 2).min(STALL_MAX),
         max_requests: of.max_requests.0 as usize,
+        listers: of.listers.0 as usize,
         requester_pays: of.requester_pays,
         allow_unproved: settings.source.freshness == forebay_model::Freshness::Immutable,
         injected_latency: of.injected_latency,

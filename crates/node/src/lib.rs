@@ -27,4 +27,4 @@ pub use node::{Node, NodeParts};
 pub use origin::upstream;
 pub use serve::Listener;
 pub use source::Source;
-pub use upstream::{Observation, Upstream, UpstreamRead};
+pub use upstream::{Observation, Piece, Places, Upstream, UpstreamRead};

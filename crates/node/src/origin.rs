@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::{Observed, ObservedFile};
 use forebay_model::{ByteRange, Fault, FaultKind, Version};
-use forebay_origin::{Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, ReadStream, Scheme};
+use forebay_origin::{
+    KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream, Scheme,
+};
 
-use crate::upstream::{Observation, Upstream, UpstreamRead};
+use crate::upstream::{Observation, Piece, Places, Upstream, UpstreamRead};
 
 /// What the caller can do about an origin's error is what the reader can do about the fault.
 fn fault(error: OriginError) -> Fault {
@@ -28,6 +30,20 @@ fn fault(error: OriginError) -> Fault {
 
 fn observed(meta: ObjectMeta) -> Observed {
     Observed::File(ObservedFile { size: meta.size, mtime: meta.mtime, version: meta.version })
+}
+
+/// What was seen, by its key less `cut` bytes.
+fn seen(listed: Listed, cut: usize) -> (String, Observed) {
+    match listed {
+        Listed::Object { key, meta } => (key[cut..].to_owned(), observed(meta)),
+        Listed::Prefix { key } => (key[cut..].to_owned(), Observed::Directory),
+    }
+}
+
+fn warn_of_hidden(prefix: &str, listing: &PartListing) {
+    if listing.hidden() > 0 {
+        tracing::warn!(prefix, hidden = listing.hidden(), "names that cannot be shown were left out");
+    }
 }
 
 #[async_trait]
@@ -53,17 +69,36 @@ impl Upstream for Origin {
         prefix: &str,
         sink: &mut (dyn FnMut(Vec<Observation>) -> Result<(), Fault> + Send),
     ) -> Result<(), Fault> {
-        let mut listing = Origin::list(self, prefix);
-        while let Some(batch) = listing.next_batch().await.map_err(fault)? {
-            let observe = |listed: Listed| match listed {
-                Listed::Object { key, meta } => (key.to_string(), observed(meta)),
-                Listed::Prefix { key } => (key.to_string(), Observed::Directory),
-            };
-            sink(batch.into_iter().map(observe).collect())?;
+        let mut listing = Origin::list_parts(self, prefix, vec![KeySpan::whole()]);
+        while let Some(part) = listing.next().await.map_err(fault)? {
+            sink(part.entries.into_iter().map(|listed| seen(listed, 0)).collect())?;
         }
-        if listing.hidden() > 0 {
-            tracing::warn!(prefix, hidden = listing.hidden(), "names that cannot be shown were left out");
+        warn_of_hidden(prefix, &listing);
+        Ok(())
+    }
+
+    async fn list_pieces(
+        &self,
+        prefix: &str,
+        gaps: Vec<Places>,
+        sink: &mut (dyn FnMut(Piece) -> Result<(), Fault> + Send),
+    ) -> Result<(), Fault> {
+        let key_of =
+            |place: &str| -> Arc<str> { if place.is_empty() { "".into() } else { [prefix, place].concat().into() } };
+        let place_of = |key: &str| -> Box<str> { key.strip_prefix(prefix).unwrap_or_default().into() };
+        let span = |gap: Places| KeySpan { after: key_of(&gap.after), until: gap.to.as_deref().map(key_of) };
+        let mut listing = Origin::list_parts(self, prefix, gaps.into_iter().map(span).collect());
+        while let Some(part) = listing.next().await.map_err(fault)? {
+            let entries = part.entries.into_iter();
+            match part.covered {
+                Some(span) => {
+                    let places = Places { after: place_of(&span.after), to: span.until.as_deref().map(place_of) };
+                    sink(Piece::Range { places, seen: entries.map(|listed| seen(listed, prefix.len())).collect() })?;
+                }
+                None => sink(Piece::Names(entries.map(|listed| seen(listed, 0)).collect()))?,
+            }
         }
+        warn_of_hidden(prefix, &listing);
         Ok(())
     }
 

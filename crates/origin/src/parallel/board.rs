@@ -22,8 +22,6 @@ const WORTH_PAGES: f64 = 2.0;
 const MISSES: u32 = 2;
 /// Pages without an entry, one after the other, that a server may send, as some do that step over deleted objects.
 const EMPTY_MAX: u32 = 1_000;
-/// Times that a page without anything new is asked for again by key.
-const STALE_MAX: u32 = 3;
 /// Every so many entries of a page one is looked at for its letters.
 const LOOK_EVERY: usize = 64;
 
@@ -46,7 +44,8 @@ struct Range {
     /// The range that it was cut from, until its first page.
     cut_from: Option<RangeId>,
     empty: u32,
-    stale: u32,
+    /// Whether its next page is asked for by key, not as what follows the page before.
+    is_by_key: bool,
 }
 
 /// All ranges of one listing.
@@ -152,15 +151,11 @@ impl Board {
         // A prefix that the range begins in belongs to the range before, but keys in it do not; some servers give the start too.
         let is_start = known == 1 && range.after.starts_with(entries[0].key());
         if known > 0 && !is_start {
-            range.stale += 1;
-            return match known < entries.len() || page.is_last {
-                true => Err(Problem::Disorder),
-                false if range.stale > STALE_MAX => Err(Problem::Stuck),
-                false => {
-                    self.waiting.push_back(id);
-                    Ok((None, Next::Leave))
-                }
-            };
+            if range.is_by_key || known < entries.len() {
+                return Err(Problem::Disorder);
+            }
+            // The page before once more: the server's token leads nowhere, a key may.
+            return Ok((None, self.wait(id)));
         }
         entries.drain(..known);
         let inside =
@@ -195,9 +190,19 @@ impl Board {
     }
 
     fn go_on(&mut self, id: RangeId) -> Next {
-        if self.under_way < self.width.allowed() {
-            self.under_way += 1;
-            return Next::Page;
+        if self.under_way >= self.width.allowed() {
+            return self.wait(id);
+        }
+        self.under_way += 1;
+        if let Some(range) = self.ranges.get_mut(&id) {
+            range.is_by_key = false;
+        }
+        Next::Page
+    }
+
+    fn wait(&mut self, id: RangeId) -> Next {
+        if let Some(range) = self.ranges.get_mut(&id) {
+            range.is_by_key = true;
         }
         self.waiting.push_back(id);
         Next::Leave
@@ -213,7 +218,7 @@ impl Board {
             misses: 0,
             cut_from,
             empty: 0,
-            stale: 0,
+            is_by_key: true,
         };
         self.next_id += 1;
         self.ranges.insert(self.next_id, range);
@@ -253,7 +258,7 @@ impl Range {
 
     /// Notes that a page brought `entries`, all that are new; tells what is covered with them.
     fn covers(&mut self, entries: &[Listed], is_done: bool, alphabet: &mut Alphabet) -> KeySpan {
-        (self.empty, self.stale) = (0, 0);
+        self.empty = 0;
         let after = Arc::clone(&self.after);
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return KeySpan { after, until: self.until.clone() };
