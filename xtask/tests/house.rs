@@ -30,6 +30,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("reqwest", "forebay-origin"),
     ("fuser", "forebay-fuse"),
     ("io-uring", "forebay-fuse"),
+    ("quick-xml", "forebay-origin"),
     ("quick_cache", "forebay-catalog"),
     ("postcard", "forebay-wire"),
     ("axum", "forebay"),

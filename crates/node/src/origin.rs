@@ -147,3 +147,45 @@ impl UpstreamRead for Proved {
 pub fn upstream(origin: Origin) -> Arc<dyn Upstream> {
     Arc::new(origin)
 }
+
+#[cfg(test)]
+mod tests {
+    use forebay_listserver::{Faults, Keys, ListServer, Service, Shape};
+    use forebay_origin::{Credentials, OriginSettings};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_places_of_the_gaps() {
+        let keys = Keys::new(Shape::Numbers, 20_000, "data/");
+        let service = Service { keys, latency: std::time::Duration::ZERO, faults: Faults::default() };
+        let server = ListServer::start("127.0.0.1:0", service).await.expect("a free port");
+        let mut settings = OriginSettings::new("s3://lists/".parse().expect("an address"));
+        settings.endpoint = Some(format!("http://{}", server.address()));
+        settings.credentials = Credentials::Anonymous;
+        let origin = Origin::open(settings).expect("opens");
+        let gap = |after: &str, to: Option<&str>| Places { after: after.into(), to: to.map(Into::into) };
+        for (gaps, count) in
+            [(vec![gap("", None)], 20_000), (vec![gap("", Some("00000999.jpg")), gap("00019998.jpg", None)], 1_001)]
+        {
+            let mut names = Vec::new();
+            let mut sink = |piece| {
+                let Piece::Range { places, seen } = piece else { panic!("the server lists in order") };
+                let inside = |place: &str| *place > *places.after && places.to.as_deref().is_none_or(|to| place <= to);
+                assert!(seen.iter().all(|(place, _)| inside(place)), "{places:?}");
+                names.extend(seen.into_iter().map(|(place, _)| place));
+                Ok(())
+            };
+            origin.list_pieces("data/", gaps, &mut sink).await.expect("lists");
+            names.sort();
+            assert_eq!((names.len(), names.last().map(String::as_str)), (count, Some("00019999.jpg")));
+        }
+        let mut names = 0;
+        let mut count = |part: Vec<Observation>| {
+            names += part.iter().filter(|(key, _)| key.starts_with("data/")).count();
+            Ok(())
+        };
+        Upstream::list(&origin, "data/", &mut count).await.expect("lists");
+        assert_eq!(names, 20_000);
+    }
+}
