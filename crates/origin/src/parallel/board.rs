@@ -140,16 +140,20 @@ impl Board {
         if page.was_asked_again {
             self.width.refused();
         }
-        let has_many = self.ranges.len() > 1 || self.steals > 0;
+        // What fits on one page needs no order.
+        let is_alone = page.is_last && self.pages == 1 && self.ranges.len() == 1;
         let Some(range) = self.ranges.get_mut(&id) else { return Ok((None, Next::Leave)) };
-        let is_alone = page.is_last && range.first.is_none() && !has_many;
         if !page.is_ordered && !is_alone {
             return Err(Problem::Disorder);
         }
         let mut entries = page.entries;
         let known = entries.partition_point(|entry| entry.key() <= &*range.after);
         // A prefix that the range begins in belongs to the range before, but keys in it do not; some servers give the start too.
-        let is_start = known == 1 && range.after.starts_with(entries[0].key());
+        let is_start = known == 1
+            && match &entries[0] {
+                Listed::Prefix { key } => range.after.starts_with(&**key),
+                Listed::Object { key, .. } => *key == range.after,
+            };
         if known > 0 && !is_start {
             if range.is_by_key || known < entries.len() {
                 return Err(Problem::Disorder);
