@@ -309,7 +309,8 @@ fn cause(error: &dyn std::error::Error) -> String {
 
 /// A body of at most `bound` bytes; if it breaks or is longer, what came of it and why.
 async fn read_bounded(response: reqwest::Response, bound: usize) -> std::result::Result<Bytes, (Bytes, String)> {
-    let mut read = BytesMut::new();
+    let promised = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut read = BytesMut::with_capacity(promised.min(bound));
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         match chunk {
