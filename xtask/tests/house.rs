@@ -22,7 +22,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Beside the house: used by nobody in it, and may use anything.
-const BESIDE: &[&str] = &["forebay-bench", "forebay-proxy", "xtask"];
+const BESIDE: &[&str] = &["forebay-bench", "forebay-listserver", "forebay-proxy", "xtask"];
 
 /// Foreign libraries that one crate owns: no other names them.
 const OWNERS: &[(&str, &str)] = &[
@@ -30,6 +30,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("reqwest", "forebay-origin"),
     ("fuser", "forebay-fuse"),
     ("io-uring", "forebay-fuse"),
+    ("quick-xml", "forebay-origin"),
     ("quick_cache", "forebay-catalog"),
     ("postcard", "forebay-wire"),
     ("axum", "forebay"),

@@ -51,6 +51,7 @@ pub(crate) fn open(spec: &SourceSpec, settings: &Settings, metrics: OriginMetric
         // An attempt that stands still leaves time for another before the reader gives up.
         stall: (of.deadline / 2).min(STALL_MAX),
         max_requests: of.max_requests.0 as usize,
+        listers: of.listers.0 as usize,
         requester_pays: of.requester_pays,
         allow_unproved: spec.freshness == Freshness::Immutable,
         injected_latency: of.injected_latency,

@@ -29,4 +29,4 @@ pub use node::{Node, NodeParts};
 pub use origin::{fault, upstream};
 pub use serve::Listener;
 pub use source::{OpenSource, Source};
-pub use upstream::{Observation, Upstream, UpstreamRead};
+pub use upstream::{Observation, Piece, Places, Upstream, UpstreamRead};

@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::{Observed, ObservedFile};
 use forebay_model::{ByteRange, Fault, FaultKind, Version};
-use forebay_origin::{Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, ReadStream, Scheme};
+use forebay_origin::{
+    KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream, Scheme,
+};
 
-use crate::upstream::{Observation, Upstream, UpstreamRead};
+use crate::upstream::{Observation, Piece, Places, Upstream, UpstreamRead};
 
 /// What the caller can do about an origin's error is what the reader can do about the fault.
 pub fn fault(error: OriginError) -> Fault {
@@ -28,6 +30,20 @@ pub fn fault(error: OriginError) -> Fault {
 
 fn observed(meta: ObjectMeta) -> Observed {
     Observed::File(ObservedFile { size: meta.size, mtime: meta.mtime, version: meta.version })
+}
+
+/// What was seen, by its key less `cut` bytes.
+fn seen(listed: Listed, cut: usize) -> (String, Observed) {
+    match listed {
+        Listed::Object { key, meta } => (key[cut..].to_owned(), observed(meta)),
+        Listed::Prefix { key } => (key[cut..].to_owned(), Observed::Directory),
+    }
+}
+
+fn warn_of_hidden(prefix: &str, listing: &PartListing) {
+    if listing.hidden() > 0 {
+        tracing::warn!(prefix, hidden = listing.hidden(), "names that cannot be shown were left out");
+    }
 }
 
 #[async_trait]
@@ -57,17 +73,36 @@ impl Upstream for Origin {
         prefix: &str,
         sink: &mut (dyn FnMut(Vec<Observation>) -> Result<(), Fault> + Send),
     ) -> Result<(), Fault> {
-        let mut listing = Origin::list(self, prefix);
-        while let Some(batch) = listing.next_batch().await.map_err(fault)? {
-            let observe = |listed: Listed| match listed {
-                Listed::Object { key, meta } => (key.to_string(), observed(meta)),
-                Listed::Prefix { key } => (key.to_string(), Observed::Directory),
-            };
-            sink(batch.into_iter().map(observe).collect())?;
+        let mut listing = Origin::list_parts(self, prefix, vec![KeySpan::whole()]);
+        while let Some(part) = listing.next().await.map_err(fault)? {
+            sink(part.entries.into_iter().map(|listed| seen(listed, 0)).collect())?;
         }
-        if listing.hidden() > 0 {
-            tracing::warn!(prefix, hidden = listing.hidden(), "names that cannot be shown were left out");
+        warn_of_hidden(prefix, &listing);
+        Ok(())
+    }
+
+    async fn list_pieces(
+        &self,
+        prefix: &str,
+        gaps: Vec<Places>,
+        sink: &mut (dyn FnMut(Piece) -> Result<(), Fault> + Send),
+    ) -> Result<(), Fault> {
+        let key_of =
+            |place: &str| -> Arc<str> { if place.is_empty() { "".into() } else { [prefix, place].concat().into() } };
+        let place_of = |key: &str| -> Box<str> { key.strip_prefix(prefix).unwrap_or_default().into() };
+        let span = |gap: Places| KeySpan { after: key_of(&gap.after), until: gap.to.as_deref().map(key_of) };
+        let mut listing = Origin::list_parts(self, prefix, gaps.into_iter().map(span).collect());
+        while let Some(part) = listing.next().await.map_err(fault)? {
+            let entries = part.entries.into_iter();
+            match part.covered {
+                Some(span) => {
+                    let places = Places { after: place_of(&span.after), to: span.until.as_deref().map(place_of) };
+                    sink(Piece::Range { places, seen: entries.map(|listed| seen(listed, prefix.len())).collect() })?;
+                }
+                None => sink(Piece::Names(entries.map(|listed| seen(listed, 0)).collect()))?,
+            }
         }
+        warn_of_hidden(prefix, &listing);
         Ok(())
     }
 
@@ -115,4 +150,46 @@ impl UpstreamRead for Proved {
 /// An origin as a node asks it.
 pub fn upstream(origin: Origin) -> Arc<dyn Upstream> {
     Arc::new(origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_listserver::{Faults, Keys, ListServer, Service, Shape};
+    use forebay_origin::{Credentials, OriginSettings};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_places_of_the_gaps() {
+        let keys = Keys::new(Shape::Numbers, 20_000, "data/");
+        let service = Service { keys, latency: std::time::Duration::ZERO, faults: Faults::default() };
+        let server = ListServer::start("127.0.0.1:0", service).await.expect("a free port");
+        let mut settings = OriginSettings::new("s3://lists/".parse().expect("an address"));
+        settings.endpoint = Some(format!("http://{}", server.address()));
+        settings.credentials = Credentials::Anonymous;
+        let origin = Origin::open(settings).expect("opens");
+        let gap = |after: &str, to: Option<&str>| Places { after: after.into(), to: to.map(Into::into) };
+        for (gaps, count) in
+            [(vec![gap("", None)], 20_000), (vec![gap("", Some("00000999.jpg")), gap("00019998.jpg", None)], 1_001)]
+        {
+            let mut names = Vec::new();
+            let mut sink = |piece| {
+                let Piece::Range { places, seen } = piece else { panic!("the server lists in order") };
+                let inside = |place: &str| *place > *places.after && places.to.as_deref().is_none_or(|to| place <= to);
+                assert!(seen.iter().all(|(place, _)| inside(place)), "{places:?}");
+                names.extend(seen.into_iter().map(|(place, _)| place));
+                Ok(())
+            };
+            origin.list_pieces("data/", gaps, &mut sink).await.expect("lists");
+            names.sort();
+            assert_eq!((names.len(), names.last().map(String::as_str)), (count, Some("00019999.jpg")));
+        }
+        let mut names = 0;
+        let mut count = |part: Vec<Observation>| {
+            names += part.iter().filter(|(key, _)| key.starts_with("data/")).count();
+            Ok(())
+        };
+        Upstream::list(&origin, "data/", &mut count).await.expect("lists");
+        assert_eq!(names, 20_000);
+    }
 }

@@ -10,6 +10,30 @@ use forebay_model::{ByteRange, Fault, Version};
 /// One thing that a listing saw: its full key, with a `/` at the end for a prefix.
 pub type Observation = (String, Observed);
 
+/// Places of a directory, in the order of their bytes: a place is a key without the prefix that is listed, up to and with the
+/// next `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The last place before them; empty: they begin with the first.
+    pub after: Box<str>,
+    /// The last of them. None: they have no end.
+    pub to: Option<Box<str>>,
+}
+
+/// A piece of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// All that there is in `places`, in order: place and what was seen of it. Places of two pieces do not overlap.
+    Range {
+        /// What is covered.
+        places: Places,
+        /// What is there.
+        seen: Vec<(String, Observed)>,
+    },
+    /// Full keys from an origin that lists in no order: nothing is covered before its end.
+    Names(Vec<Observation>),
+}
+
 /// What a node asks of an origin. Every call ends by its deadline.
 #[async_trait]
 pub trait Upstream: Send + Sync + 'static {
@@ -28,6 +52,18 @@ pub trait Upstream: Send + Sync + 'static {
         prefix: &str,
         sink: &mut (dyn FnMut(Vec<Observation>) -> Result<(), Fault> + Send),
     ) -> Result<(), Fault>;
+
+    /// Lists `gaps` (in order, apart from each other) of one level below `prefix`, by as many listers as the origin allows. It
+    /// is whole when this returns `Ok`; until then, what the ranges given out cover is. An origin that lists in no order lists
+    /// all, whatever the gaps.
+    async fn list_pieces(
+        &self,
+        prefix: &str,
+        _gaps: Vec<Places>,
+        sink: &mut (dyn FnMut(Piece) -> Result<(), Fault> + Send),
+    ) -> Result<(), Fault> {
+        self.list(prefix, &mut |names| sink(Piece::Names(names))).await
+    }
 
     /// Names that a listing brings for the price of a request. Where a listing asks for each name by itself, about one.
     fn names_per_request(&self) -> u64;

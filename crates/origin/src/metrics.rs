@@ -7,6 +7,7 @@
 //! | `origin_retries` | counter | requests sent again |
 //! | `origin_errors` by `kind` | counter | calls that failed after retries |
 //! | `origin_in_flight` | gauge | requests under way, bodies included |
+//! | `origin_list_steals` | counter | ranges of listings that a second lister took over |
 //! | `origin_renewals` | counter | times credentials were read anew after a refusal |
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ struct Families {
     bytes: Family<SourceLabel, Counter>,
     retries: Family<SourceLabel, Counter>,
     renewals: Family<SourceLabel, Counter>,
+    list_steals: Family<SourceLabel, Counter>,
     in_flight: Family<SourceLabel, Gauge>,
 }
 
@@ -77,6 +79,11 @@ impl OriginFamilies {
         registry.register("origin_retries", "Requests sent again", self.0.retries.clone());
         registry.register("origin_errors", "Calls that failed after retries", self.0.errors.clone());
         registry.register("origin_renewals", "Times credentials were read anew", self.0.renewals.clone());
+        registry.register(
+            "origin_list_steals",
+            "Ranges of listings that a second lister took over",
+            self.0.list_steals.clone(),
+        );
         registry.register("origin_in_flight", "Requests under way", self.0.in_flight.clone());
     }
 
@@ -88,6 +95,7 @@ impl OriginFamilies {
             bytes: self.0.bytes.get_or_create(&label).clone(),
             retries: self.0.retries.get_or_create(&label).clone(),
             renewals: self.0.renewals.get_or_create(&label).clone(),
+            list_steals: self.0.list_steals.get_or_create(&label).clone(),
             in_flight: self.0.in_flight.get_or_create(&label).clone(),
             source: label.source.into(),
         }
@@ -102,6 +110,7 @@ pub struct OriginMetrics {
     pub(crate) bytes: Counter,
     pub(crate) retries: Counter,
     pub(crate) renewals: Counter,
+    pub(crate) list_steals: Counter,
     pub(crate) in_flight: Gauge,
 }
 
@@ -131,6 +140,11 @@ impl OriginMetrics {
     /// Requests sent again so far.
     pub fn retries(&self) -> u64 {
         self.retries.get()
+    }
+
+    /// Ranges of listings that a second lister took over so far.
+    pub fn list_steals(&self) -> u64 {
+        self.list_steals.get()
     }
 
     /// Calls that failed so far, of one kind.

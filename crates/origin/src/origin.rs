@@ -12,6 +12,7 @@ use crate::files_list::FilesList;
 use crate::http_list::{HttpList, Web};
 use crate::listing::{self, Listing};
 use crate::metrics::OriginMetrics;
+use crate::parallel::{KeySpan, PartListing};
 use crate::read::{self, ReadStream};
 use crate::remote::Remote;
 use crate::remote_list::RemoteList;
@@ -166,6 +167,19 @@ impl Origin {
             (Ok(()), Engine::Files(files)) => listing::Engine::Files(FilesList::new(files.clone(), prefix)),
         };
         Listing::new(engine, self.metrics.clone())
+    }
+
+    /// The same names part by part, of the keys in `gaps` only: apart from each other, ascending. Where the store can begin a
+    /// listing at any key, many listers share the work; a prefix that fits on a page costs one request. Must be called in a
+    /// runtime.
+    pub fn list_parts(&self, prefix: &str, gaps: Vec<KeySpan>) -> PartListing {
+        let scheme = self.settings.url.scheme();
+        let checked = check_prefix(prefix).and_then(|()| crate::key::check_prefix(scheme, prefix));
+        match (checked, &self.engine) {
+            (Err(error), _) => PartListing::refused(error, self.metrics.clone()),
+            (Ok(()), Engine::Store(remote)) if remote.lists_ranges() => PartListing::parallel(remote, prefix, gaps),
+            (Ok(()), _) => PartListing::whole(self.list(prefix), gaps, self.metrics.clone()),
+        }
     }
 
     /// Bytes `range` of `version` of the object `key`, whose size is `size`. Returns when the origin has answered and the

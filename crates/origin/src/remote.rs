@@ -2,6 +2,7 @@
 //! one-key question whether a prefix exists.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use forebay_model::{TimestampNs, Version};
@@ -32,6 +33,8 @@ pub(crate) struct Remote {
     context: OperationContext,
     service: Mutex<Connected>,
     turns: Arc<Semaphore>,
+    /// Whether a listing was seen whose order cannot be relied on.
+    pub(crate) lists_in_disorder: AtomicBool,
 }
 
 /// The service in use. It holds the credentials that it has loaded, so new credentials mean a new service.
@@ -93,6 +96,7 @@ impl Remote {
             context: OperationContext::from_parts(transport, Executor::default()),
             service: Mutex::new(Connected { service, generation: 0, renewed: None }),
             turns: Arc::new(Semaphore::new(settings.max_requests)),
+            lists_in_disorder: AtomicBool::new(false),
             settings,
             resolved,
             metrics,
@@ -126,6 +130,13 @@ impl Remote {
         }
         let size = if object.ends_with('/') { length.unwrap_or(0) } else { meta.content_length() };
         self.describe(object, &meta, size)
+    }
+
+    /// Whether its listings can begin at any key, come in the order of keys, and are read by `crate::list_xml`.
+    pub(crate) fn lists_ranges(&self) -> bool {
+        matches!(self.scheme(), Scheme::S3 | Scheme::Oss)
+            && self.attempt().service.capability_dyn().list_with_start_after
+            && !self.lists_in_disorder.load(Ordering::Relaxed)
     }
 
     /// Whether any key starts with `prefix`.

@@ -13,6 +13,8 @@ use crate::{OriginUrl, Scheme};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Requests at one time to one origin.
 const MAX_REQUESTS: usize = 64;
+/// Pages of one listing at one time: a quarter of the requests, so that a listing leaves room for reads.
+const LISTERS: usize = MAX_REQUESTS / 4;
 /// A body or an answer that stands still this long is given up and asked for again.
 const STALL: Duration = Duration::from_secs(10);
 const MAX_REQUESTS_LIMIT: usize = 4096;
@@ -67,6 +69,9 @@ pub struct OriginSettings {
     pub deadline: Duration,
     /// Cap of requests at one time. Waiting for a turn counts against the deadline.
     pub max_requests: usize,
+    /// Pages of one listing that are asked for at one time, at most, within the cap of requests. A server that refuses gets
+    /// fewer.
+    pub listers: usize,
     /// A body or an answer that stands still this long is asked for again. Raise it for very slow stores.
     pub stall: Duration,
     /// Pay for requests to a requester-pays bucket.
@@ -92,6 +97,7 @@ impl OriginSettings {
             profile: None,
             deadline: DEADLINE,
             max_requests: MAX_REQUESTS,
+            listers: LISTERS,
             stall: STALL,
             requester_pays: false,
             allow_unproved: false,
@@ -120,6 +126,9 @@ impl OriginSettings {
         };
         if !(1..=MAX_REQUESTS_LIMIT).contains(&self.max_requests) {
             return Err(invalid(format!("{url}: the cap of requests must be 1 to {MAX_REQUESTS_LIMIT}")));
+        }
+        if self.listers == 0 {
+            return Err(invalid(format!("{url}: a listing needs a lister at least")));
         }
         if self.deadline.is_zero() || self.stall.is_zero() {
             return Err(invalid(format!("{url}: the deadline and the stall time must be above zero")));

@@ -15,6 +15,7 @@ use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, Result};
 use parking_lot::Mutex;
 
 use crate::error::{OriginError, OriginErrorKind};
+use crate::list_xml::{self, XmlPage, XmlProblem};
 use crate::metrics::{Op, OriginMetrics};
 use crate::{OriginSettings, Scheme};
 
@@ -35,6 +36,15 @@ const ERROR_BODY_MAX: usize = 64 << 10;
 
 tokio::task_local! {
     static NOTES: Arc<Mutex<Notes>>;
+    static PAGE: Arc<Mutex<PageSlot>>;
+}
+
+/// Where a page of a listing is put that is read here and not by OpenDAL.
+#[derive(Debug, Default)]
+pub(crate) struct PageSlot {
+    /// Whether objects without etag and time are taken.
+    pub(crate) allows_unproved: bool,
+    pub(crate) page: Option<XmlPage>,
 }
 
 /// What the last answer of a call said.
@@ -70,6 +80,12 @@ pub(crate) struct Broken {
 /// Runs `call` with `notes` for its answers.
 pub(crate) async fn noting<T>(notes: Arc<Mutex<Notes>>, call: impl Future<Output = T>) -> T {
     NOTES.scope(notes, call).await
+}
+
+/// Runs `call` so that the pages of listings that it is answered are put into `slot`. To OpenDAL each looks like a page with
+/// one entry: it signs, sends, and goes on from page to page, but reads none.
+pub(crate) async fn into_slot<T>(slot: Arc<Mutex<PageSlot>>, call: impl Future<Output = T>) -> T {
+    PAGE.scope(slot, call).await
 }
 
 /// The client of one origin.
@@ -191,7 +207,13 @@ impl HttpTransport for Transport {
             let text = read_bounded(response, ANSWER_MAX)
                 .await
                 .map_err(|(_, why)| Error::new(ErrorKind::Unexpected, why).set_temporary())?;
-            check_listing(&text, root)?;
+            let text = match PAGE.try_with(Arc::clone) {
+                Ok(slot) => put_page(&slot, &text)?,
+                Err(_) => {
+                    check_listing(&text, root)?;
+                    text
+                }
+            };
             HttpBody::new(stream::iter([Ok(Buffer::from(text))]), None)
         } else {
             let bound = if operation == Some(Operation::Read) { usize::MAX } else { ANSWER_MAX };
@@ -287,7 +309,8 @@ fn cause(error: &dyn std::error::Error) -> String {
 
 /// A body of at most `bound` bytes; if it breaks or is longer, what came of it and why.
 async fn read_bounded(response: reqwest::Response, bound: usize) -> std::result::Result<Bytes, (Bytes, String)> {
-    let mut read = BytesMut::new();
+    let promised = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut read = BytesMut::with_capacity(promised.min(bound));
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         match chunk {
@@ -297,6 +320,28 @@ async fn read_bounded(response: reqwest::Response, bound: usize) -> std::result:
         }
     }
     Ok(read.freeze())
+}
+
+/// Reads a page into `slot`. What is left for OpenDAL: where the next page begins, and an entry, for it never stops at a page
+/// without.
+fn put_page(slot: &Mutex<PageSlot>, text: &[u8]) -> Result<Bytes> {
+    let allows_unproved = slot.lock().allows_unproved;
+    let page = list_xml::parse(text, allows_unproved).map_err(|why| {
+        let error = Error::new(ErrorKind::Unexpected, why.to_string());
+        if why == XmlProblem::Unproved {
+            Error::new(ErrorKind::Unsupported, why.to_string())
+        } else {
+            error.set_temporary()
+        }
+    })?;
+    let token = page.token.as_deref().map(quick_xml::escape::escape).unwrap_or_default();
+    let left = format!(
+        "<ListBucketResult><IsTruncated>{}</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>\
+         <CommonPrefixes><Prefix>/</Prefix></CommonPrefixes></ListBucketResult>",
+        page.is_truncated && page.token.is_some(),
+    );
+    slot.lock().page = Some(page);
+    Ok(left.into())
 }
 
 /// OpenDAL takes any XML without keys, such as a proxy's page or an answer that was cut, for an empty listing.

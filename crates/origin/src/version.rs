@@ -1,6 +1,8 @@
 //! The version of an object from what a store says about it. A listing and a HEAD of one object give the same version,
 //! else cached bytes would be fetched twice.
 
+use std::borrow::Cow;
+
 use forebay_model::{TimestampNs, Version};
 use opendal::Metadata;
 
@@ -30,13 +32,17 @@ pub(crate) fn mtime_of(scheme: Scheme, meta: &Metadata) -> Option<TimestampNs> {
 }
 
 /// An etag with its quotes, whatever quotes it came with. A weak one (`W/"x"`) says "alike", not "the same bytes".
-pub(crate) fn strong_etag(etag: &str) -> Option<String> {
+pub(crate) fn strong_etag(etag: &str) -> Option<Cow<'_, str>> {
     let etag = etag.trim();
     if etag.starts_with("W/") {
         return None;
     }
     let bare = etag.trim_matches('"');
-    if bare.is_empty() { None } else { Some(format!("\"{bare}\"")) }
+    if bare.is_empty() {
+        return None;
+    }
+    let is_quoted_once = etag.len() == bare.len() + 2 && etag.starts_with('"') && etag.ends_with('"');
+    Some(if is_quoted_once { etag.into() } else { format!("\"{bare}\"").into() })
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use forebay_model::{ByteRange, Version};
-use forebay_origin::{Listed, Origin, OriginErrorKind, Proof};
-use support::{Fault, Server, keys, list, read, read_all, soon, within};
+use forebay_origin::{KeySpan, Listed, Origin, OriginErrorKind, Proof};
+use support::{Fault, Server, keys, list, list_parts, read, read_all, soon, within};
 
 const NASTY: [&str; 22] = [
     " lead",
@@ -120,6 +120,53 @@ async fn one_level_is_listed_whole_over_many_pages() {
 }
 
 #[tokio::test]
+async fn parts_have_what_the_listing_has() {
+    let server = Server::start().await;
+    let origin = server.origin();
+    for key in NASTY.iter().filter(|key| !key.starts_with('/')) {
+        server.put(&format!("x/{key}"), *key);
+    }
+    server.put("x/", "the marker");
+    for n in 0..200 {
+        server.put(&format!("x/d{n:03}/x"), "x");
+    }
+    for page in [1000, 60, 7, 1] {
+        server.world.lock().page = page;
+        for prefix in ["x/", "x/d/", "", "x/dou/", "none/"] {
+            let expected = list(&origin, prefix).await.unwrap();
+            assert_eq!(list_parts(&origin, prefix, vec![KeySpan::whole()]).await.unwrap(), expected, "{prefix}");
+        }
+    }
+    let gaps = [("", Some("x/d001~")), ("x/d100/", Some("x/d150/")), ("x/d190/m", None)];
+    let gaps = gaps.map(|(after, until)| KeySpan { after: after.into(), until: until.map(Into::into) });
+    let mut expected = list(&origin, "x/").await.unwrap();
+    expected.retain(|entry| gaps.iter().any(|gap| gap.contains(entry.key())));
+    assert_eq!(list_parts(&origin, "x/", gaps.to_vec()).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_small_prefix_costs_one_request_in_parts_too() {
+    let server = Server::start().await;
+    (0..1000).for_each(|n| server.put(&format!("a/{n}"), "x"));
+    let origin = server.origin();
+    assert_eq!(list_parts(&origin, "a/", vec![KeySpan::whole()]).await.unwrap().len(), 1000);
+    assert_eq!(server.requests("GET"), 1);
+    assert_eq!(list_parts(&origin, "none/", vec![KeySpan::whole()]).await.unwrap(), []);
+    assert_eq!(server.requests("GET"), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_begins_elsewhere_is_noticed_and_listed_in_one_go() {
+    let server = Server::start().await;
+    (0..900).for_each(|n| server.put(&format!("a/{n:04}"), "x"));
+    (server.world.lock().page, server.world.lock().ignores_start) = (10, true);
+    let origin = server.origin();
+    let error = list_parts(&origin, "a/", vec![KeySpan::whole()]).await.unwrap_err();
+    assert_eq!(error.kind, OriginErrorKind::Unavailable, "{error}");
+    assert_eq!(list_parts(&origin, "a/", vec![KeySpan::whole()]).await.unwrap().len(), 900);
+}
+
+#[tokio::test]
 async fn a_listing_that_does_not_advance_ends() {
     let server = Server::start().await;
     server.world.lock().page = 10;
@@ -128,6 +175,8 @@ async fn a_listing_that_does_not_advance_ends() {
         server.put(&format!("f{n}"), "x");
     }
     let error = list(&server.origin(), "").await.unwrap_err();
+    assert_eq!(error.kind, OriginErrorKind::Unavailable, "{error}");
+    let error = list_parts(&server.origin(), "", vec![KeySpan::whole()]).await.unwrap_err();
     assert_eq!(error.kind, OriginErrorKind::Unavailable, "{error}");
 }
 
@@ -145,6 +194,8 @@ async fn what_is_no_listing_is_not_taken_for_an_empty_one() {
     ] {
         server.world.lock().always = Some(Fault::Text(text));
         assert_eq!(list(&origin, "").await.unwrap_err().kind, OriginErrorKind::Unavailable, "{text}");
+        let in_parts = list_parts(&origin, "", vec![KeySpan::whole()]).await;
+        assert_eq!(in_parts.unwrap_err().kind, OriginErrorKind::Unavailable, "{text}");
         assert_eq!(
             origin.has_prefix("k/", within(500)).await.unwrap_err().kind,
             OriginErrorKind::Unavailable,

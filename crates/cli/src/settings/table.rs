@@ -193,6 +193,12 @@ settings! {
         /// Lower it when the origin throttles, raise it when it is far away and its bandwidth is not used.
         max_requests: Count<1, 1024> = "64", Flag::Absent;
 
+        /// The most pages of one listing that are asked for at the same time.
+        ///
+        /// Counts within `max_requests`. A small directory takes one request whatever this says. Raise it for directories of
+        /// millions of names at an origin that is far away; 1 lists page after page.
+        listers: Count<1, 256> = "16", Flag::Absent;
+
         /// Time added before each request.
         ///
         /// For demonstrations and tests only: makes a near origin behave like a far one.

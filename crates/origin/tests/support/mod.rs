@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use forebay_model::ByteRange;
-use forebay_origin::{Credentials, Listed, ObjectMeta, Origin, OriginError, OriginSettings};
+use forebay_origin::{Credentials, KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginSettings};
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 
@@ -58,6 +58,8 @@ pub struct World {
     pub no_time: bool,
     /// Each page of a listing is the first one.
     pub endless: bool,
+    /// Begins each listing at the first key, whatever is asked for.
+    pub ignores_start: bool,
     /// Method and path of every request.
     pub log: Vec<String>,
 }
@@ -138,6 +140,32 @@ pub async fn list(origin: &Origin, prefix: &str) -> Result<Vec<Listed>, OriginEr
         assert!(!batch.is_empty());
         all.extend(batch);
     }
+    all.sort_by(|a, b| a.key().cmp(b.key()));
+    Ok(all)
+}
+
+/// All that is listed in parts, and whether all was covered without a hole.
+pub async fn list_parts(origin: &Origin, prefix: &str, gaps: Vec<KeySpan>) -> Result<Vec<Listed>, OriginError> {
+    let mut listing = origin.list_parts(prefix, gaps.clone());
+    let (mut all, mut covered) = (Vec::new(), Vec::new());
+    while let Some(part) = listing.next().await? {
+        if let Some(span) = part.covered {
+            assert!(part.entries.is_sorted_by(|a, b| a.key() < b.key()));
+            assert!(part.entries.iter().all(|entry| span.contains(entry.key())));
+            covered.push(span);
+        }
+        all.extend(part.entries);
+    }
+    covered.sort_by(|a, b| a.after.cmp(&b.after));
+    // What borders on each other is one.
+    let mut joined: Vec<KeySpan> = Vec::new();
+    for span in covered {
+        match joined.last_mut() {
+            Some(last) if last.until.as_ref() == Some(&span.after) => last.until = span.until,
+            _ => joined.push(span),
+        }
+    }
+    assert_eq!(joined, gaps);
     all.sort_by(|a, b| a.key().cmp(b.key()));
     Ok(all)
 }
@@ -257,7 +285,12 @@ fn error(status: u16, code: &str, method: &str) -> Response {
 fn page(world: &World, query: &BTreeMap<String, String>) -> Response {
     let get = |name: &str| query.get(name).map_or("", String::as_str);
     let (prefix, delimiter) = (get("prefix"), get("delimiter"));
-    let after = if world.endless { "" } else { get("continuation-token") };
+    let after = match get("continuation-token") {
+        _ if world.endless => "",
+        "" if world.ignores_start => "",
+        "" => get("start-after"),
+        token => token,
+    };
     let limit = get("max-keys").parse::<usize>().unwrap_or(1000).min(world.page);
     let (mut contents, mut prefixes, mut last) = (String::new(), Vec::<String>::new(), String::new());
     let mut count = 0;

@@ -1,0 +1,128 @@
+//! Pages of a listing from any point on, in the order of the keys' bytes: what listing in parallel stands on.
+//!
+//! OpenDAL builds, signs and sends the requests and follows the tokens. Where the pages are XML of S3's kind they are read
+//! here (`crate::list_xml`), past OpenDAL.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use opendal::options;
+use opendal::raw::OpList;
+use opendal::raw::oio::{self, ListDyn};
+use parking_lot::Mutex;
+
+use crate::error::{OriginError, OriginErrorKind};
+use crate::explain::Failure;
+use crate::list_xml::XmlPage;
+use crate::listing::{BATCH, Listed};
+use crate::metrics::Op;
+use crate::remote::{Mishap, Remote, Try};
+use crate::transport::{PageSlot, into_slot};
+
+/// A page, its entries in ascending order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<Listed>,
+    /// Whether there is nothing behind it.
+    pub(crate) is_last: bool,
+    /// Whether the server's own order was ascending, objects and prefixes each for itself.
+    pub(crate) is_ordered: bool,
+    /// Whether it had to be asked for more than once: the server may have too much to do.
+    pub(crate) was_asked_again: bool,
+}
+
+/// Where pages come from.
+pub(crate) trait Pager: Send + Sync + 'static {
+    /// The pages of what is after `after`, or of all if that is empty.
+    type Pages: Send + 'static;
+
+    fn pages(&self, after: &Arc<str>) -> Self::Pages;
+
+    /// The next page of `pages`. An entry at or before `after` may be on the first.
+    fn next(&self, pages: Self::Pages) -> impl Future<Output = Result<(Page, Self::Pages), OriginError>> + Send;
+}
+
+/// The pages of one prefix of a store.
+pub(crate) struct RemotePager {
+    remote: Arc<Remote>,
+    prefix: Arc<str>,
+}
+
+/// A way through the pages of a store.
+pub(crate) struct RemotePages {
+    after: Arc<str>,
+    /// None before the first page, and where the next page must be asked for by key.
+    lister: Option<oio::Lister>,
+}
+
+impl RemotePager {
+    pub(crate) fn new(remote: Arc<Remote>, prefix: &str) -> Self {
+        Self { remote, prefix: prefix.into() }
+    }
+
+    /// What is given out of a page: sorted, without the prefix itself.
+    fn page(&self, read: XmlPage) -> Result<Page, Mishap> {
+        let XmlPage { objects: mut entries, prefixes, is_truncated, .. } = read;
+        let is_sorted = |entries: &[Listed]| entries.is_sorted_by(|a, b| a.key() < b.key());
+        let is_ordered = is_sorted(&entries) && is_sorted(&prefixes);
+        let is_mixed = !prefixes.is_empty();
+        entries.extend(prefixes);
+        if is_mixed || !is_ordered {
+            // Objects and prefixes come apart, each in order.
+            entries.sort_by(|a, b| a.key().cmp(b.key()));
+            entries.dedup_by(|a, b| a.key() == b.key());
+        }
+        if let Some(stranger) = entries.iter().find(|entry| !entry.key().starts_with(&*self.prefix)) {
+            let what = format!("the server listed {:?}, which is not below the prefix", stranger.key());
+            return Err(Mishap::Judged(Failure::last(OriginErrorKind::Unsupported, what)));
+        }
+        if entries.first().is_some_and(|entry| entry.key() == &*self.prefix) {
+            // The object that stands for the prefix.
+            entries.remove(0);
+        }
+        Ok(Page { entries, is_last: !is_truncated, is_ordered, was_asked_again: false })
+    }
+}
+
+impl Pager for RemotePager {
+    type Pages = RemotePages;
+
+    fn pages(&self, after: &Arc<str>) -> RemotePages {
+        RemotePages { after: Arc::clone(after), lister: None }
+    }
+
+    async fn next(&self, pages: RemotePages) -> Result<(Page, RemotePages), OriginError> {
+        let (remote, after) = (&self.remote, pages.after);
+        let deadline = Instant::now() + remote.settings.deadline;
+        // Whatever fails, the next try begins anew behind the last key: a token may be what is wrong.
+        let (lister, tries) = (Mutex::new(pages.lister), AtomicU32::new(0));
+        let call = |attempt: Try| {
+            tries.fetch_add(1, Ordering::Relaxed);
+            let (lister, after, prefix) = (lister.lock().take(), Arc::clone(&after), Arc::clone(&self.prefix));
+            async move {
+                let mut lister = match lister {
+                    Some(lister) => lister,
+                    None => {
+                        let start_after = (!after.is_empty()).then(|| after.to_string());
+                        let options = options::ListOptions { limit: Some(BATCH), start_after, ..Default::default() };
+                        attempt.service.list_dyn(&attempt.context, &prefix, OpList::from(options))?
+                    }
+                };
+                let slot =
+                    Arc::new(Mutex::new(PageSlot { allows_unproved: remote.settings.allow_unproved, page: None }));
+                into_slot(Arc::clone(&slot), lister.next_dyn()).await?;
+                let read = slot.lock().page.take();
+                let read = read.ok_or_else(|| Mishap::Judged(Failure::again("the answer is no listing")))?;
+                // Without a token the next page is asked for by key.
+                let lister = read.token.is_some().then_some(lister);
+                Ok((self.page(read)?, lister))
+            }
+        };
+        let patience = remote.settings.stall.max(remote.settings.deadline / 2);
+        let ((mut page, lister), _turn) = remote.call(Op::List, &self.prefix, deadline, Some(patience), call).await?;
+        page.was_asked_again = tries.into_inner() > 1;
+        let after = page.entries.last().map_or(after, |entry| entry.key().into());
+        Ok((page, RemotePages { after, lister }))
+    }
+}
