@@ -31,6 +31,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("fuser", "forebay-fuse"),
     ("io-uring", "forebay-fuse"),
     ("quick_cache", "forebay-catalog"),
+    ("heed", "forebay-catalog"),
     ("postcard", "forebay-wire"),
     ("axum", "forebay"),
     ("clap", "forebay"),

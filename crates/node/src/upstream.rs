@@ -26,6 +26,11 @@ pub trait Upstream: Send + Sync + 'static {
         sink: &mut (dyn FnMut(Vec<Observation>) -> Result<(), Fault> + Send),
     ) -> Result<(), Fault>;
 
+    /// Whether the parts of a listing come in the order of keys: no key of a later part is less than one of an earlier.
+    fn lists_in_order(&self) -> bool {
+        false
+    }
+
     /// Names that a listing brings for the price of a request. Where a listing asks for each name by itself, about one.
     fn names_per_request(&self) -> u64;
 

@@ -63,6 +63,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
     let origin = open_origin(url, settings)?;
     let store = open_store(engines::store(settings, limits)).await?;
     let (name, record) = register_source(settings, &origin, path.clone())?;
+    let catalog = open_catalog(settings).await?;
 
     let ours = registry.sub_registry_with_prefix("forebay");
     origin.metrics().register(ours);
@@ -82,7 +83,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
     let node = Arc::new(Node::new(NodeParts {
         name,
         store: Arc::clone(&store),
-        catalog: Catalog::new(engines::catalog(settings)),
+        catalog,
         sources: vec![source],
         fetch: engines::fetch(settings, limits),
         runtime: Handle::current(),
@@ -174,6 +175,16 @@ async fn open_store(options: StoreOptions) -> Result<Arc<Store>, Failure> {
     blocking(open).await?.map_err(|error: StoreError| Failure::failed(error.to_string()))
 }
 
+/// Opens the catalog in the state directory.
+async fn open_catalog(settings: &Settings) -> Result<Catalog, Failure> {
+    let Some(options) = engines::catalog(settings) else { return Err(no_state_directory()) };
+    blocking(move || Catalog::open(&options)).await?.map_err(|error| Failure::failed(error.to_string()))
+}
+
+fn no_state_directory() -> Failure {
+    Failure::usage("there is no state directory: give `--state DIR`")
+}
+
 /// Writes the source into the registry, which knows when it was first added.
 fn register_source(
     settings: &Settings,
@@ -181,7 +192,7 @@ fn register_source(
     path: forebay_model::NsPath,
 ) -> Result<(String, SourceRecord), Failure> {
     let Some(directory) = engines::state_directory(settings) else {
-        return Err(Failure::usage("there is no state directory: give `--state DIR`"));
+        return Err(no_state_directory());
     };
     fs::create_dir_all(&directory).map_err(|error| {
         Failure::failed(format!("cannot make the state directory {}: {error}", directory.display()))

@@ -4,5 +4,6 @@
 
 mod common;
 mod fetch;
+mod listings;
 mod lookups;
 mod trace;
