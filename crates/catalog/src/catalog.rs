@@ -239,7 +239,8 @@ impl Catalog {
         let parent = path.parent().zip(path.name());
         let mut contradicted_at = 0;
         let mut open_at = 0;
-        if let Some((parent, name)) = &parent {
+        // A name that is too long stands in no listing.
+        if let Some((parent, name)) = parent.as_ref().filter(|(_, name)| name.len() <= NAME_MAX) {
             let fillings = self.shelf.filling(source, parent);
             let listings = fillings.into_iter().chain(self.shelf.whole(source, parent, now));
             for listing in listings {
@@ -300,7 +301,7 @@ impl Catalog {
         }
         match listing.entry(name, seen) {
             Some(entry) => Answer::This(Held::Found(Found { entry, fresh_for: left })),
-            None if name.len() > NAME_MAX || !listing.is_told() => Answer::Open,
+            None if !listing.is_told() => Answer::Open,
             None => Answer::This(Held::Absent(left)),
         }
     }
@@ -400,7 +401,7 @@ impl Catalog {
 
     fn keep(&self, source: &Arc<SourceFacts>, path: &NsPath, known: Known, what: &What) {
         let (at, when) = (known.at, known.when);
-        if let Some((parent, name)) = path.parent().zip(path.name()) {
+        if let Some((parent, name)) = path.parent().zip(path.name().filter(|name| name.len() <= NAME_MAX)) {
             self.shelf.overlay(source, &parent, name, at, when, what);
         }
         self.entries.insert(path.clone(), known);

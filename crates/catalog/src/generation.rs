@@ -272,6 +272,7 @@ impl Generation {
         if self.is_lost() {
             return None;
         }
+        let place = order::clamp(place);
         let reaches =
             |block: &Block<'_>| if is_of { block.reaches(place) } else { block.to.is_none_or(|to| to > place) };
         {

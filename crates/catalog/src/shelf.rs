@@ -269,7 +269,10 @@ impl Shelf {
         let is_known_whole = {
             let mut overlay = generation.overlay.lock();
             let same = overlay.retain(|name, what| generation.differs(name, what));
-            same.iter().for_each(|name| self.disk.put(newer_key(generation.id, name), None));
+            for name in same {
+                // One that stays says what the listing says.
+                self.disk.put(newer_key(generation.id, &name), None);
+            }
             !overlay.has_overflowed() && overlay.len() <= NEWER_MAX
         };
         generation.set_whole();
@@ -327,8 +330,11 @@ impl Shelf {
             let fits = generation.overlay.lock().put(name, at, what, max);
             let key = newer_key(generation.id, name);
             let seen = Seen { what: what.clone(), at, when };
-            self.disk.put(key.clone(), Some(seen.value(&key)));
-            fits
+            // A listing that would be without it after a restart is not to be used.
+            if !self.disk.put(key.clone(), Some(seen.value(&key))) {
+                generation.lose();
+            }
+            fits && !generation.is_lost()
         };
         for generation in self.filling(source, directory).iter().filter(|generation| generation.at < at) {
             put(generation, SEEN_MAX);

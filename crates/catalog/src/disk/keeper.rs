@@ -138,6 +138,10 @@ fn write(disk: &Disk, batch: &Batch, seen: &HashMap<PathKey, Seen>, evict: &mut 
                 tracing::warn!(%error, "the catalog could not be written");
                 batch.chunks.iter().for_each(|chunk| chunk.generation.lose());
                 batch.whole.iter().for_each(|generation| generation.lose());
+                // Without the new the old would be told again after a restart.
+                if disk.commit_changes(batch, seen).is_err() {
+                    disk.distrust();
+                }
                 return;
             }
         }
@@ -153,13 +157,26 @@ impl Disk {
         if batch.is_empty() && seen.is_empty() {
             return Ok(());
         }
-        let table = self.table;
         let mut txn = self.env.write_txn()?;
+        self.write_chunks(&mut txn, batch)?;
+        self.write_changes(&mut txn, batch, seen)?;
+        txn.commit()
+    }
+
+    /// The same without blocks.
+    fn commit_changes(&self, batch: &Batch, seen: &HashMap<PathKey, Seen>) -> heed::Result<()> {
+        let mut txn = self.env.write_txn()?;
+        self.write_changes(&mut txn, batch, seen)?;
+        txn.commit()
+    }
+
+    fn write_chunks(&self, txn: &mut RwTxn<'_>, batch: &Batch) -> heed::Result<()> {
+        let table = self.table;
         let mut touched = HashMap::new();
         for chunk in &batch.chunks {
             let generation = &chunk.generation;
             for (after, block) in &chunk.blocks {
-                table.put(&mut txn, &crate::block::key(generation.id, after), block)?;
+                table.put(txn, &crate::block::key(generation.id, after), block)?;
             }
             let coverage = touched.entry(generation.id).or_insert_with(|| (generation, generation.written_coverage()));
             coverage.1.add(&chunk.after, chunk.to.as_deref());
@@ -167,20 +184,24 @@ impl Disk {
         // A listing's record says what it covers together with the blocks that do; that it is whole comes after, as an op.
         for (generation, coverage) in touched.into_values() {
             let key = record::filling_key(&generation.directory, generation.id);
-            table.put(&mut txn, &key, &generation.record(coverage).value(&key))?;
+            table.put(txn, &key, &generation.record(coverage).value(&key))?;
         }
+        Ok(())
+    }
+
+    fn write_changes(&self, txn: &mut RwTxn<'_>, batch: &Batch, seen: &HashMap<PathKey, Seen>) -> heed::Result<()> {
+        let table = self.table;
         for (key, value) in &batch.ops {
             match value {
-                Some(value) => table.put(&mut txn, key, value)?,
-                None => drop(table.delete(&mut txn, key)?),
+                Some(value) => table.put(txn, key, value)?,
+                None => drop(table.delete(txn, key)?),
             }
         }
         for (path, seen) in seen {
             let key = record::entry_key(path);
-            table.put(&mut txn, &key, &seen.value(&key))?;
+            table.put(txn, &key, &seen.value(&key))?;
         }
-        self.put_meta(&mut txn)?;
-        txn.commit()
+        self.put_meta(txn)
     }
 
     /// Deletes some of the listing `id`. True: nothing is left of it.

@@ -10,7 +10,7 @@ mod queue;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use heed::types::Bytes;
@@ -34,7 +34,7 @@ type Table = heed::Database<Bytes, Bytes>;
 /// second. Of a small database a part of it, for what is written at once must find room.
 const QUEUE_MAX: u64 = 8 << 20;
 const QUEUE_PART: u64 = 32;
-/// How long a writer waits for room before it goes on without: a disk that hangs fails nobody.
+/// How long a writer waits for room before its listing is given up: a disk that hangs holds nobody for longer.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 
 /// The database and what waits to be written to it.
@@ -54,6 +54,8 @@ pub(crate) struct Disk {
     work: Condvar,
     /// Something was written.
     written: Condvar,
+    /// What is in the file is older than what was known.
+    is_distrusted: AtomicBool,
     pub(crate) metrics: Metrics,
 }
 
@@ -85,14 +87,18 @@ impl Disk {
         (self.size_max / QUEUE_PART).min(QUEUE_MAX) as usize
     }
 
-    /// Puts a key and its value, without one nothing.
-    pub(crate) fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) {
+    /// Puts a key and its value; without a value, deletes it. False: there is no room in the queue, and it was not done.
+    pub(crate) fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> bool {
         let mut queue = self.queue.lock();
         if queue.is_closed {
-            return;
+            return true;
+        }
+        if queue.next.bytes > 2 * self.queue_max() {
+            return false;
         }
         queue.next.op(key, value);
         self.work.notify_one();
+        true
     }
 
     /// What was seen of a path is to be kept.
@@ -114,21 +120,21 @@ impl Disk {
         self.read(|reading| Ok(reading.get(&key)?.and_then(|value| Seen::read(&key, value))))?
     }
 
-    /// Queues blocks of a listing. Waits while too much waits already.
+    /// Queues blocks of a listing. Waits while too much waits already; where that lasts, the listing is lost.
     pub(crate) fn put_chunk(&self, chunk: Chunk) {
         let mut queue = self.queue.lock();
-        if queue.is_closed {
+        let deadline = Instant::now() + ROOM_WAIT;
+        while queue.next.bytes > self.queue_max() && !queue.is_closed {
+            if self.written.wait_until(&mut queue, deadline).timed_out() {
+                break;
+            }
+        }
+        if queue.is_closed || queue.next.bytes > self.queue_max() {
             drop(queue);
             return chunk.generation.lose();
         }
         queue.next.chunk(chunk);
         self.work.notify_one();
-        let deadline = Instant::now() + ROOM_WAIT;
-        while queue.next.bytes > self.queue_max() && !queue.is_closed {
-            if self.written.wait_until(&mut queue, deadline).timed_out() {
-                return;
-            }
-        }
     }
 
     /// The listing is whole: that replaces what `old` lists, and its record as one on its way.

@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use heed::types::Bytes;
 use heed::{Env, EnvFlags, EnvOpenOptions, RwTxn};
@@ -60,6 +60,7 @@ pub(super) fn open(directory: PathBuf, size_max: u64, metrics: Metrics) -> Resul
         queue: Mutex::new(Queue::default()),
         work: Condvar::new(),
         written: Condvar::new(),
+        is_distrusted: AtomicBool::new(false),
         metrics,
     };
     let mut txn = disk.env.write_txn().map_err(CatalogError::new)?;
@@ -155,8 +156,19 @@ impl Disk {
         self.table.put(txn, META, &record::seal(META, out))
     }
 
+    /// What is in the file is older than what was known: the next start is not to use it.
+    pub(super) fn distrust(&self) {
+        self.is_distrusted.store(true, Ordering::Relaxed);
+        if let Err(error) = fs::remove_file(self.directory.join(MARKER)) {
+            tracing::warn!(%error, "the catalog's marker could not be removed");
+        }
+    }
+
     /// Says that the file is whole on disk. Nothing is written after that.
     pub(crate) fn sync(&self) {
+        if self.is_distrusted.load(Ordering::Relaxed) {
+            return;
+        }
         let synced = self.env.force_sync().map_err(io::Error::other).and_then(|()| mark(&self.directory, None));
         if let Err(error) = synced {
             tracing::warn!(%error, "the catalog could not be synced");

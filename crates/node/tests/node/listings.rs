@@ -13,8 +13,8 @@ fn fill(w: &World, names: u32) {
 }
 
 async fn page(w: &World, after: &str) -> Result<ListedPage, FaultKind> {
-    let context = context();
-    let asked = w.node.list(&context, &path("/ml/d"), after, 400);
+    let (context, directory) = (context(), path("/ml/d"));
+    let asked = w.node.list(&context, &directory, after, 400);
     tokio::time::timeout(Duration::from_secs(10), asked).await.expect("it ends").map_err(|fault| fault.kind)
 }
 
@@ -44,8 +44,8 @@ async fn names_are_shown_while_the_rest_of_a_listing_is_on_its_way() {
     let first = page(&w, "").await.expect("the first names");
     assert!(first.more && !first.entries.is_empty());
     assert_eq!(w.cloud.lists_ended.load(Ordering::Relaxed), 0, "it goes on");
-    assert!(w.node.lookup_now(&path("/ml/d/00500")).is_some(), "a name that came is known");
-    assert!(w.node.lookup_now(&path("/ml/d/04500")).is_none());
+    assert!(w.node.lookup_now(&context(), &path("/ml/d/00500")).is_some(), "a name that came is known");
+    assert!(w.node.lookup_now(&context(), &path("/ml/d/04500")).is_none());
     w.cloud.parts.add_permits(10);
     let last = first.entries.last().expect("names").name.to_string();
     assert_eq!(rest(&w, last).await, (5000 - first.entries.len() as u32, None));
@@ -74,7 +74,7 @@ async fn a_listing_that_fails_in_the_middle_is_never_short_silently() {
                 }
             }
         });
-        while in_order && w.node.lookup_now(&path("/ml/d/01500")).is_none() {
+        while in_order && w.node.lookup_now(&context(), &path("/ml/d/01500")).is_none() {
             tokio::task::yield_now().await;
         }
         *w.cloud.fault.lock() = Some(FaultKind::Unavailable);
