@@ -135,7 +135,10 @@ fn write(disk: &Disk, batch: &Batch, seen: &HashMap<PathKey, Seen>, evict: &mut 
             }
             Err(error) => {
                 disk.metrics.not_kept.inc();
-                tracing::warn!(%error, "the catalog could not be written");
+                // A disk that is full would say so with every batch.
+                if !std::mem::replace(&mut evict.is_failing, true) {
+                    tracing::warn!(%error, "the catalog cannot be written");
+                }
                 batch.chunks.iter().for_each(|chunk| chunk.generation.lose());
                 batch.whole.iter().for_each(|generation| generation.lose());
                 // Without the new the old would be told again after a restart.
@@ -145,6 +148,9 @@ fn write(disk: &Disk, batch: &Batch, seen: &HashMap<PathKey, Seen>, evict: &mut 
                 return;
             }
         }
+    }
+    if std::mem::take(&mut evict.is_failing) {
+        tracing::info!("the catalog can be written again");
     }
     for chunk in &batch.chunks {
         chunk.generation.is_written(chunk);
@@ -250,6 +256,8 @@ struct Evict {
     listings_from: Vec<u8>,
     seen_from: Vec<u8>,
     seen: u64,
+    /// The last batch could not be written.
+    is_failing: bool,
 }
 
 impl Evict {
