@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use forebay_model::{ByteSize, ContentId, Entry, Found, Freshness, NAME_MAX, NsPath};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::sync::futures::Notified;
 
 use crate::directory::{Observed, SourceFacts};
 use crate::disk::{self, Disk, Keeper, Seen};
 use crate::generation::{Generation, Says};
+use crate::known::{Known, KnownWeight, Told};
 use crate::metrics::Metrics;
 use crate::overlay::What;
 use crate::page::ListingHeld;
@@ -83,35 +83,6 @@ pub struct Catalog {
     clock: AtomicU64,
     /// Counts what was forgotten.
     epoch: AtomicU64,
-}
-
-/// What was seen of one path, as memory has it.
-#[derive(Clone, Debug)]
-struct Known {
-    what: Told,
-    at: u64,
-    when: u64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Told {
-    Entry(Entry),
-    Absent,
-    /// It changed: whatever older listings say of it is not to be used.
-    Ask,
-}
-
-#[derive(Clone, Debug)]
-struct KnownWeight;
-
-impl Weighter<NsPath, Known> for KnownWeight {
-    fn weight(&self, path: &NsPath, known: &Known) -> u64 {
-        let text = match &known.what {
-            Told::Entry(Entry::File(file)) => size_of_val(&**file) + file.content.key.len() + 80,
-            _ => 0,
-        };
-        (size_of::<Known>() + path.as_str().len() + text + 64) as u64
-    }
 }
 
 /// What a listing says of a name.
@@ -323,7 +294,7 @@ impl Catalog {
     /// What the database has of a path that memory has not.
     fn on_disk(&self, source: &Arc<SourceFacts>, path: &NsPath) -> Option<Known> {
         let Seen { what, at, when } = self.disk.seen(&path_key(source, path))?;
-        let known = Known { what: told(source, path, what), at, when };
+        let known = Known { what: Told::of(source, path, what), at, when };
         self.entries.insert(path.clone(), known.clone());
         Some(known)
     }
@@ -346,11 +317,12 @@ impl Catalog {
         (!self.disk.clock.left(held.generation.when, fresh, now).is_zero()).then_some(held)
     }
 
-    /// A listing of the directory `path` that is on its way, the newest: its names may be shown as they come. With `since`, one
+    /// A listing of the directory `path` that is on its way and was asked for, the newest: its names may be shown as they come. With `since`, one
     /// that was begun at that moment or later.
     pub fn filling(&self, source: &Arc<SourceFacts>, path: &NsPath, since: Option<&Asked>) -> Option<ListingHeld> {
         let all = self.shelf.filling(source, path);
-        let is_wanted = |g: &Arc<Generation>| g.is_running() && since.is_none_or(|since| g.at >= since.at);
+        let is_wanted =
+            |g: &Arc<Generation>| g.is_running() && g.is_told() && since.is_none_or(|since| g.at >= since.at);
         let generation = all.into_iter().find(is_wanted)?;
         let fresh_for = self.disk.clock.left(generation.when, source.freshness.of_listings(), Instant::now());
         Some(ListingHeld { generation, fresh_for })
@@ -380,7 +352,7 @@ impl Catalog {
         let now = Instant::now();
         let (at, when) = (asked.at, self.disk.clock.at(asked.when));
         let what = What::of(seen);
-        let mut known = Known { what: told(source, path, what.clone()), at, when };
+        let mut known = Known { what: Told::of(source, path, what.clone()), at, when };
         let _order = path.parent().map(|parent| self.shelf.order_of(&parent));
         // A slower answer to an older question does not replace a newer one, and is not held by whoever gets it.
         let before = self.entries.get(path).or_else(|| self.on_disk(source, path));
@@ -431,19 +403,6 @@ impl Catalog {
 impl Drop for Catalog {
     fn drop(&mut self) {
         self.keeper.lock().stop();
-    }
-}
-
-/// What was seen of `path` as it is told.
-fn told(source: &SourceFacts, path: &NsPath, what: What) -> Told {
-    match what {
-        What::Ask => Told::Ask,
-        What::Seen(Observed::Absent) => Told::Absent,
-        What::Seen(Observed::Directory) => Told::Entry(source.directory()),
-        What::Seen(Observed::File(file)) => {
-            let key: Arc<str> = source.key(path).unwrap_or_default().into();
-            Told::Entry(source.file(&source.path.as_str().into(), key, file))
-        }
     }
 }
 

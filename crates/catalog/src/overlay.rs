@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use forebay_model::CONTENT_MAX;
 
-use crate::block::{put_observed, take_observed};
 use crate::bytes::Take;
 use crate::directory::Observed;
+use crate::observed::{put_observed, take_observed};
 use crate::order;
 
 /// What is known of one name.

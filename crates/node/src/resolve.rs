@@ -105,6 +105,8 @@ impl Resolver {
 
     fn page_of(&self, held: &ListingHeld, after: &str, limit: u32) -> Option<ListedPage> {
         match held.page(after, limit) {
+            // Whether an empty directory exists is asked at the end of its listing.
+            Paged::Page(page) if page.entries.is_empty() && !held.is_whole() => None,
             Paged::Page(page) => Some(page),
             Paged::NotYet => None,
             Paged::Gone => {

@@ -4,18 +4,17 @@
 //! machine the database is thrown away (`open.rs`).
 
 use std::collections::HashMap;
-use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use heed::{MdbError, RwTxn};
 
+use super::evict::Evict;
 use super::queue::{Batch, Seen};
 use super::{Disk, Table};
 use crate::CatalogError;
-use crate::record::{self, PathKey, Record};
+use crate::record::{self, PathKey};
 
 /// How long the first of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(50);
@@ -23,17 +22,6 @@ const LINGER: Duration = Duration::from_millis(50);
 const BATCH_BYTES: usize = 1 << 20;
 /// Blocks of a listing that are deleted at once: a few milliseconds.
 const DEAD_STEP: usize = 512;
-/// Of the file's size, what may be in use before listings are evicted; the rest is room for a commit's copies and for gaps.
-const USED_PERCENT: u64 = 80;
-/// Listings that are looked at to find the least recently used, and how many of them go.
-const EVICT_SAMPLE: usize = 1_024;
-const EVICT_PART: usize = 4;
-/// Paths seen one by one that are deleted at once.
-const EVICT_SEEN: usize = 4_096;
-/// Of what may be in use, what paths seen one by one may take.
-const SEEN_PERCENT: u64 = 25;
-/// What one of them takes, about: key, value and place in the tree.
-const SEEN_BYTES: u64 = 128;
 
 /// The thread. It ends when this is closed or dropped.
 #[derive(Debug)]
@@ -211,7 +199,7 @@ impl Disk {
     }
 
     /// Deletes some of the listing `id`. True: nothing is left of it.
-    fn delete_step(&self, id: u64) -> bool {
+    pub(super) fn delete_step(&self, id: u64) -> bool {
         let step = || -> heed::Result<bool> {
             let mut txn = self.env.write_txn()?;
             let mut deleted = 0;
@@ -242,111 +230,4 @@ fn delete_first(table: Table, txn: &mut RwTxn<'_>, prefix: &[u8], max: usize) ->
         table.delete(txn, key)?;
     }
     Ok(keys.len())
-}
-
-/// Where to look for keys of `kind`: after the last that was looked at, then from the first.
-fn after_or_at(last: &[u8], kind: u8) -> Vec<Vec<u8>> {
-    let first = vec![kind];
-    if last.is_empty() { vec![first] } else { vec![last.to_vec(), first] }
-}
-
-/// Makes room: the least recently used of a sample of the listings goes, and of paths seen one by one any.
-#[derive(Debug, Default)]
-struct Evict {
-    listings_from: Vec<u8>,
-    seen_from: Vec<u8>,
-    seen: u64,
-    /// The last batch could not be written.
-    is_failing: bool,
-}
-
-impl Evict {
-    fn make_room(&mut self, disk: &Disk) {
-        let limit = disk.size_max / 100 * USED_PERCENT;
-        self.seen += disk.queue.lock().writing.len() as u64;
-        // Counted from above: a path that is seen again is counted again.
-        if self.seen * SEEN_BYTES > limit / 100 * SEEN_PERCENT {
-            self.seen = self.free_seen(disk).unwrap_or(0);
-        }
-        if disk.used() > limit {
-            self.free(disk);
-        }
-    }
-
-    fn free(&mut self, disk: &Disk) {
-        let is_under_way = disk.queue.lock().next_dead().is_some();
-        if !is_under_way && !self.choose(disk).unwrap_or(false) {
-            let _ = self.free_seen(disk);
-        }
-        // Some of it at once: the caller waits for room.
-        for _ in 0..8 {
-            let next = disk.queue.lock().next_dead();
-            let Some(id) = next else { return };
-            if disk.delete_step(id) {
-                disk.queue.lock().dead.retain(|dead| *dead != id);
-            }
-        }
-    }
-
-    /// Gives up listings that were not used for longest. False: there is none.
-    fn choose(&mut self, disk: &Disk) -> heed::Result<bool> {
-        let mut sample: Vec<(u64, Vec<u8>)> = Vec::new();
-        let mut txn = disk.env.write_txn()?;
-        for from in after_or_at(&self.listings_from, b'L') {
-            let bounds = (Bound::Excluded(from.as_slice()), Bound::Excluded(b"M".as_slice()));
-            for found in disk.table.range(&txn, &bounds)?.take(EVICT_SAMPLE - sample.len()) {
-                let (key, value) = found?;
-                sample.push((Record::read(key, value).map_or(0, |record| record.used), key.to_vec()));
-            }
-            if sample.len() == EVICT_SAMPLE {
-                break;
-            }
-        }
-        self.listings_from = sample.last().map(|(_, key)| key.clone()).unwrap_or_default();
-        sample.sort_unstable();
-        let gone = sample.len().div_ceil(EVICT_PART);
-        let mut ids = Vec::new();
-        for (_, key) in sample.into_iter().take(gone) {
-            let Some(id) = record::id_of(&key) else { continue };
-            disk.table.delete(&mut txn, &key)?;
-            let dead = record::dead_key(id);
-            disk.table.put(&mut txn, &dead, &record::seal(&dead, vec![0; 8]))?;
-            ids.push(id);
-        }
-        txn.commit()?;
-        disk.metrics.evicted.inc_by(ids.len() as u64);
-        let any = !ids.is_empty();
-        let mut queue = disk.queue.lock();
-        for flags in ids.iter().filter_map(|id| queue.held.get(id)).flatten() {
-            // Who holds it finds out when it looks.
-            flags.is_lost.store(true, Ordering::Release);
-        }
-        queue.dead.extend(ids);
-        Ok(any)
-    }
-
-    /// Deletes some of what was seen of single paths: any, for their keys are in no order. Gives how many are left, about.
-    fn free_seen(&mut self, disk: &Disk) -> heed::Result<u64> {
-        let mut txn = disk.env.write_txn()?;
-        let (mut deleted, limit) = (0, disk.size_max / 100 * USED_PERCENT / 100 * SEEN_PERCENT / SEEN_BYTES);
-        for from in after_or_at(&self.seen_from, b'E') {
-            let bounds = (Bound::Excluded(from.as_slice()), Bound::Excluded(b"F".as_slice()));
-            let keys: Vec<Vec<u8>> = disk
-                .table
-                .range(&txn, &bounds)?
-                .take(EVICT_SEEN - deleted)
-                .map(|found| found.map(|(key, _)| key.to_vec()))
-                .collect::<heed::Result<_>>()?;
-            for key in &keys {
-                disk.table.delete(&mut txn, key)?;
-            }
-            deleted += keys.len();
-            self.seen_from = keys.last().cloned().unwrap_or_default();
-            if deleted == EVICT_SEEN {
-                break;
-            }
-        }
-        txn.commit()?;
-        Ok(limit.saturating_sub(deleted as u64))
-    }
 }

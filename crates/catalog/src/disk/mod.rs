@@ -4,6 +4,7 @@
 //! Nothing waits for the disk: what is to be written waits in a bounded queue and can be read from it.
 
 mod check;
+mod evict;
 mod keeper;
 mod open;
 mod queue;
