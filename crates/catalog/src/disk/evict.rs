@@ -15,6 +15,8 @@ const EVICT_PART: usize = 4;
 const EVICT_SEEN: usize = 4_096;
 /// Of what may be in use, what paths seen one by one may take.
 const SEEN_PERCENT: u64 = 25;
+/// Of so many keys the number of all is reckoned.
+const COUNTED: u64 = 256;
 /// What one of them takes, about: key, value and place in the tree.
 const SEEN_BYTES: u64 = 128;
 
@@ -29,7 +31,8 @@ fn after_or_at(last: &[u8], kind: u8) -> Vec<Vec<u8>> {
 pub(super) struct Evict {
     listings_from: Vec<u8>,
     seen_from: Vec<u8>,
-    seen: u64,
+    /// Paths written since they were counted.
+    new_seen: usize,
     /// The last batch could not be written.
     pub(super) is_failing: bool,
 }
@@ -37,19 +40,23 @@ pub(super) struct Evict {
 impl Evict {
     pub(super) fn make_room(&mut self, disk: &Disk) {
         let limit = disk.size_max / 100 * USED_PERCENT;
-        self.seen += disk.queue.lock().writing.len() as u64;
-        // Counted from above: a path that is seen again is counted again.
-        if self.seen * SEEN_BYTES > limit / 100 * SEEN_PERCENT {
-            self.seen = self.free_seen(disk).unwrap_or(0);
+        self.new_seen += disk.queue.lock().writing.len();
+        if self.new_seen > EVICT_SEEN / 2 {
+            self.new_seen = 0;
+            let seen_max = limit / 100 * SEEN_PERCENT / SEEN_BYTES;
+            if disk.seen_count().unwrap_or(0) > seen_max && self.free_seen(disk).is_err() {
+                tracing::debug!("paths seen one by one could not be deleted");
+            }
         }
         if disk.used() > limit {
-            self.free(disk);
+            self.free(disk, 1);
         }
     }
 
-    pub(super) fn free(&mut self, disk: &Disk) {
+    /// Gives up what was used least, but for so many listings.
+    pub(super) fn free(&mut self, disk: &Disk, spared: usize) {
         let is_under_way = disk.queue.lock().next_dead().is_some();
-        if !is_under_way && !self.choose(disk).unwrap_or(false) {
+        if !is_under_way && !self.choose(disk, spared).unwrap_or(false) {
             let _ = self.free_seen(disk);
         }
         // Some of it at once: the caller waits for room.
@@ -63,7 +70,7 @@ impl Evict {
     }
 
     /// Gives up listings that were not used for longest. False: there is none.
-    fn choose(&mut self, disk: &Disk) -> heed::Result<bool> {
+    fn choose(&mut self, disk: &Disk, spared: usize) -> heed::Result<bool> {
         let mut sample: Vec<(u64, Vec<u8>)> = Vec::new();
         let mut txn = disk.env.write_txn()?;
         for from in after_or_at(&self.listings_from, b'L') {
@@ -78,7 +85,8 @@ impl Evict {
         }
         self.listings_from = sample.last().map(|(_, key)| key.clone()).unwrap_or_default();
         sample.sort_unstable();
-        let gone = sample.len().div_ceil(EVICT_PART);
+        sample.dedup();
+        let gone = sample.len().div_ceil(EVICT_PART).min(sample.len().saturating_sub(spared));
         let mut ids = Vec::new();
         for (_, key) in sample.into_iter().take(gone) {
             let Some(id) = record::id_of(&key) else { continue };
@@ -99,10 +107,10 @@ impl Evict {
         Ok(any)
     }
 
-    /// Deletes some of what was seen of single paths: any, for their keys are in no order. Gives how many are left, about.
-    fn free_seen(&mut self, disk: &Disk) -> heed::Result<u64> {
+    /// Deletes some of what was seen of single paths: any, for their keys are in no order.
+    fn free_seen(&mut self, disk: &Disk) -> heed::Result<()> {
         let mut txn = disk.env.write_txn()?;
-        let (mut deleted, limit) = (0, disk.size_max / 100 * USED_PERCENT / 100 * SEEN_PERCENT / SEEN_BYTES);
+        let mut deleted = 0;
         for from in after_or_at(&self.seen_from, b'E') {
             let bounds = (Bound::Excluded(from.as_slice()), Bound::Excluded(b"F".as_slice()));
             let keys: Vec<Vec<u8>> = disk
@@ -120,7 +128,22 @@ impl Evict {
                 break;
             }
         }
-        txn.commit()?;
-        Ok(limit.saturating_sub(deleted as u64))
+        txn.commit()
+    }
+}
+
+impl Disk {
+    /// How many paths are known one by one, about: their keys are hashes, so a few tell how dense all are.
+    fn seen_count(&self) -> Option<u64> {
+        let (mut keys, mut last) = (0, 0);
+        self.read(|reading| {
+            reading.scan(b"E", |key, _| {
+                keys += 1;
+                last = key.get(1..9).and_then(|head| head.try_into().ok()).map_or(0, u64::from_be_bytes);
+                keys < COUNTED
+            })
+        })?;
+        let part = u128::from(last) + 1;
+        Some(if keys < COUNTED { keys } else { ((u128::from(keys) << 64) / part) as u64 })
     }
 }

@@ -119,7 +119,7 @@ fn write(disk: &Disk, batch: &Batch, seen: &HashMap<PathKey, Seen>, evict: &mut 
             Ok(()) => break,
             Err(heed::Error::Mdb(MdbError::MapFull)) if tries < 8 => {
                 tries += 1;
-                evict.free(disk);
+                evict.free(disk, 0);
             }
             Err(error) => {
                 disk.metrics.not_kept.inc();

@@ -164,6 +164,21 @@ fn answers_end_with_their_freshness() {
 }
 
 #[test]
+fn a_sea_of_lookups_stays_within_its_part_of_the_disk() {
+    let w = world_of(Freshness::default(), ByteSize(8 << 20));
+    w.list(&[("a", "1")]);
+    for i in 0..60_000 {
+        w.learn(&format!("/ml/e/{i}"), file("1"));
+        if i % 4_000 == 0 {
+            w.catalog().flush();
+        }
+    }
+    w.catalog().flush();
+    assert!(w.catalog().disk_used() < 4 << 20, "{}", w.catalog().disk_used());
+    assert!(w.has_listing(), "it was not for them that the listing had to go");
+}
+
+#[test]
 fn a_sea_of_lookups_stays_within_its_memory() {
     let w = world(Freshness::default());
     let mut options = w.options();
