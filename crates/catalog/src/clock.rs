@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::bytes::Take;
 
-/// What is counted when nobody knows how long the catalog was away: more than any freshness allows.
-const AGES: u64 = 100 * 365 * 86_400 * 1_000_000_000;
+/// What is counted when nobody knows how long the catalog was away: two years, more than any freshness allows. Hundreds of
+/// such times fit in the clock.
+const AGES: u64 = 2 * 365 * 86_400 * 1_000_000_000;
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A moment by all clocks of the machine.
