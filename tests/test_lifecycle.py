@@ -100,6 +100,32 @@ def test_clean_restart(s3, proxy, forebay):
     assert proxy.stats()["data"] == 0, f"data was fetched again after a restart: {proxy.stats()}"
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_listings_survive(s3, proxy, forebay, how):
+    """What is known of names survives a stop and a crash: they are listed and looked up without asking the origin."""
+    names = [f"{i:03d}" for i in range(300)]
+    for name in names:
+        s3.put(name, b"x")
+    s3.put("sub/below", b"below")
+    fb = forebay(s3.url, endpoint=proxy.endpoint, freshness="ttl=1h")
+    assert sorted(os.listdir(fb.mount)) == [*names, "sub"]
+    assert fb.path("sub/below").stat().st_size == 5
+    assert not fb.path("sub/absent").exists()
+    if how == "stop":
+        fb.stop()
+    else:
+        database = fb.base / "cache" / "state" / "catalog" / "data.mdb"
+        wait_until(lambda: time.time() - database.stat().st_mtime > 0.5, 10, "what was learnt to be written")
+        fb.kill()
+    fb.restart(endpoint=proxy.endpoint, freshness="ttl=1h")
+    proxy.reset()
+    assert sorted(os.listdir(fb.mount)) == [*names, "sub"]
+    assert all(fb.path(name).stat().st_size == 1 for name in names)
+    assert fb.path("sub/below").stat().st_size == 5
+    assert not fb.path("sub/absent").exists() and not fb.path("absent").exists()
+    assert proxy.stats()["requests"] == 0, f"the origin was asked again: {proxy.requests()}"
+
+
 def test_one_fetch_for_all(s3, proxy, forebay):
     """Many readers of one cold file cost the origin one read of each byte."""
     content = body("shared", 6_000_000)

@@ -32,6 +32,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("io-uring", "forebay-fuse"),
     ("quick-xml", "forebay-origin"),
     ("quick_cache", "forebay-catalog"),
+    ("heed", "forebay-catalog"),
     ("postcard", "forebay-wire"),
     ("axum", "forebay"),
     ("clap", "forebay"),

@@ -21,15 +21,6 @@ pub struct SourceFacts {
     pub added: TimestampNs,
 }
 
-/// A directory of a source.
-#[derive(Clone, Debug)]
-pub struct DirectoryKey {
-    /// The source.
-    pub source: Arc<SourceFacts>,
-    /// The directory's path in the namespace.
-    pub path: NsPath,
-}
-
 /// What was seen of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedFile {

@@ -27,7 +27,7 @@ pub enum Body {
         /// The path.
         path: NsPath,
     },
-    /// Names of a directory, in byte order.
+    /// Names of a directory, in the order of keys: a directory stands where its name with a `/` does.
     List {
         /// The directory.
         path: NsPath,
@@ -105,7 +105,7 @@ pub enum ReplyBody {
 /// A part of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedPage {
-    /// Names in byte order.
+    /// Names in the order of keys: a directory stands where its name with a `/` does.
     pub entries: Vec<ListedEntry>,
     /// Whether names follow after the last one.
     pub more: bool,

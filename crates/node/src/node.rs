@@ -90,12 +90,13 @@ impl Node {
         self.sources.list()
     }
 
-    /// Writes what waits for the store's directories and lets them go, and ends the trace. Everything is absent from then on.
+    /// Writes what waits for the store's directories and the catalog and lets them go, and ends the trace. Everything is absent from then on.
     ///
     /// # Errors
     /// A directory did not finish in time.
     pub fn close(&self) -> Result<(), StoreError> {
         let closed = self.store.close();
+        self.catalog.close();
         self.tracer.close();
         closed
     }

@@ -81,6 +81,10 @@ impl Upstream for Origin {
         Ok(())
     }
 
+    fn lists_ranges(&self) -> bool {
+        Origin::lists_ranges(self)
+    }
+
     async fn list_pieces(
         &self,
         prefix: &str,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_catalog::{Absence, Catalog, DirectoryKey, Held, ListingHeld, Observed};
+use forebay_catalog::{Absence, Catalog, Gather, Held, ListingError, ListingHeld, Observed, Paged, Range};
 use forebay_model::{Fault, FaultKind, Found, Freshness, ListedPage, NsPath};
 use forebay_route::Context;
 use tokio::runtime::Handle;
@@ -12,6 +12,7 @@ use crate::namespace::{ABOVE_FRESH_FOR, Namespace, Place};
 use crate::neighbours::{Neighbours, Turn};
 use crate::single::Single;
 use crate::source::Source;
+use crate::upstream::{Piece, Places};
 
 /// Answers lookups and listings.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) struct Resolver {
     limit: Duration,
     /// Keyed with the catalog's epoch too: a question does not join one that was asked before it may be.
     lookups: Single<(NsPath, u64), Held>,
-    listings: Single<(NsPath, u64), Arc<ListingHeld>>,
+    listings: Single<(NsPath, u64), ListingHeld>,
     neighbours: Arc<Neighbours>,
 }
 
@@ -40,7 +41,7 @@ impl Resolver {
             }
             Place::Above(_) => Some(Ok(Found { entry: self.namespace.entry_above(path), fresh_for: ABOVE_FRESH_FOR })),
             Place::Nowhere => Some(Err(not_found(path))),
-            Place::Inside(_) => match self.catalog.lookup(path, Instant::now()) {
+            Place::Inside(source) => match self.catalog.lookup(&source.facts, path, Instant::now()) {
                 Held::Unknown => None,
                 held => Some(tell(held, path)),
             },
@@ -74,20 +75,49 @@ impl Resolver {
         }
     }
 
-    /// Names of a directory, if its listing is known.
+    /// Names of a directory, if its listing is known so far.
     pub(crate) fn list_now(&self, path: &NsPath, after: &str, limit: u32) -> Option<Result<ListedPage, Fault>> {
         match self.namespace.place(path) {
             Place::Above(None) => Some(Ok(self.namespace.list_above(path, after, limit))),
             Place::Nowhere => Some(Err(not_found(path))),
-            Place::Root(_) | Place::Inside(_) | Place::Above(Some(_)) => {
-                // Freshness decides whether a listing may be begun on; who is in the middle of one goes on in it.
-                let now = Instant::now();
-                let held = if after.is_empty() {
-                    self.catalog.listing(path, now)
-                } else {
-                    self.catalog.listing_to_continue(path, now)
-                };
-                Some(Ok(self.namespace.add_sources(path, after, limit, held?.page(after, limit))))
+            Place::Root(source) | Place::Inside(source) | Place::Above(Some(source)) => {
+                let page = self.known_page(&source, path, after, limit)?;
+                Some(Ok(self.namespace.add_sources(path, after, limit, page)))
+            }
+        }
+    }
+
+    /// Names of a listing that is whole, or has come so far. Freshness decides whether one may be begun on; who is in the
+    /// middle of one goes on in it, or in a newer one that others read too.
+    fn known_page(&self, source: &Source, path: &NsPath, after: &str, limit: u32) -> Option<ListedPage> {
+        let (facts, now) = (&source.facts, Instant::now());
+        if let Some(page) = self.catalog.listing(facts, path, now).and_then(|held| self.page_of(&held, after, limit)) {
+            return Some(page);
+        }
+        let is_begun_on = after.is_empty();
+        // Who checks at each opening begins on what was asked for then.
+        if !(is_begun_on && facts.freshness == Freshness::Check)
+            && let Some(filling) = self.catalog.filling(facts, path, None).filter(ListingHeld::has_begun)
+        {
+            return self.page_of(&filling, after, limit);
+        }
+        if is_begun_on { None } else { self.older_page(source, path, after, limit) }
+    }
+
+    fn older_page(&self, source: &Source, path: &NsPath, after: &str, limit: u32) -> Option<ListedPage> {
+        let held = self.catalog.listing_to_continue(&source.facts, path, Instant::now())?;
+        self.page_of(&held, after, limit)
+    }
+
+    fn page_of(&self, held: &ListingHeld, after: &str, limit: u32) -> Option<ListedPage> {
+        match held.page(after, limit) {
+            // Whether an empty directory exists is asked at the end of its listing.
+            Paged::Page(page) if page.entries.is_empty() && !held.is_whole() => None,
+            Paged::Page(page) => Some(page),
+            Paged::NotYet => None,
+            Paged::Gone => {
+                self.catalog.drop_listing(held);
+                None
             }
         }
     }
@@ -108,23 +138,75 @@ impl Resolver {
             Place::Above(Some(source)) => (source, true),
             Place::Above(None) | Place::Nowhere => return Err(not_found(path)),
         };
-        let key = (path.clone(), self.epoch(&source));
-        let (namespace, catalog, asked, time) =
-            (self.namespace.clone(), self.catalog.clone(), path.clone(), self.limit);
-        let work = async move {
-            let listed = ask_listing(&source, &catalog, &asked, time, (u64::MAX, Absence::Told)).await;
-            forget_if_replaced(&namespace, &source, &catalog, &asked);
-            listed
-        };
-        let page = match self.listings.ask(key, context.deadline, path.as_str(), work).await {
-            Ok(listing) => listing.page(after, limit),
+        match self.origins_page(context, &source, path, (after, limit)).await {
+            Ok(page) => Ok(self.namespace.add_sources(path, after, limit, page)),
             // The way to a source is there, whatever the origin above it has.
             Err(fault) if leads_on && matches!(fault.kind, FaultKind::NotFound | FaultKind::NotADirectory) => {
-                return Ok(self.namespace.list_above(path, after, limit));
+                Ok(self.namespace.list_above(path, after, limit))
             }
-            Err(fault) => return Err(fault),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Names of a directory as its source's origin has them.
+    async fn origins_page(
+        &self,
+        context: &Context,
+        source: &Arc<Source>,
+        path: &NsPath,
+        (after, limit): (&str, u32),
+    ) -> Result<ListedPage, Fault> {
+        // For who checks at each opening, only a listing that is begun from now on.
+        let since = (source.facts.freshness == Freshness::Check).then(|| self.catalog.begin());
+        let (of, namespace, catalog) = (source.clone(), self.namespace.clone(), self.catalog.clone());
+        let (asked, time) = (path.clone(), self.limit);
+        let work = async move {
+            let listed = ask_listing(&of, &catalog, &asked, time, (u64::MAX, Absence::Told)).await;
+            forget_if_replaced(&namespace, &of, &catalog, &asked);
+            listed
         };
-        Ok(self.namespace.add_sources(path, after, limit, page))
+        let key = (path.clone(), self.epoch(source));
+        let whole = self.listings.ask(key, context.deadline, path.as_str(), work);
+        tokio::pin!(whole);
+        loop {
+            let begun = self.catalog.begun();
+            let filling = self.catalog.filling(&source.facts, path, since.as_ref());
+            let progress = filling.as_ref().map(ListingHeld::progress);
+            if let Some(page) = filling.as_ref().and_then(|filling| self.page_of(filling, after, limit)) {
+                return Ok(page);
+            }
+            let more = async {
+                match progress {
+                    Some(progress) => progress.await,
+                    None => begun.await,
+                }
+            };
+            tokio::select! {
+                biased;
+                held = &mut whole => return self.end_of_wait(source, path, (after, limit), held),
+                () = more => {}
+            }
+        }
+    }
+
+    fn end_of_wait(
+        &self,
+        source: &Source,
+        path: &NsPath,
+        (after, limit): (&str, u32),
+        held: Result<ListingHeld, Fault>,
+    ) -> Result<ListedPage, Fault> {
+        match held {
+            Ok(held) => self.page_of(&held, after, limit).ok_or_else(|| not_kept(path)),
+            // Who is in the middle of an older listing is not stopped by a newer one that fails.
+            Err(_)
+                if !after.is_empty()
+                    && let Some(page) = self.older_page(source, path, after, limit) =>
+            {
+                Ok(page)
+            }
+            Err(fault) => Err(fault),
+        }
     }
 }
 
@@ -153,7 +235,8 @@ fn list_neighbours(
 ) {
     let Some(directory) = path.parent() else { return };
     // What may not be held answers no lookup; and one that is there does not have the name.
-    let is_of_no_use = source.facts.freshness == Freshness::Check || catalog.has_listing(&directory, Instant::now());
+    let is_of_no_use =
+        source.facts.freshness == Freshness::Check || catalog.has_listing(&source.facts, &directory, Instant::now());
     if is_of_no_use {
         return;
     }
@@ -188,37 +271,59 @@ async fn ask_listing(
     path: &NsPath,
     limit: Duration,
     (names_max, absence): (u64, Absence),
-) -> Result<Arc<ListingHeld>, Fault> {
-    let asked = catalog.begin_listing(path);
-    let mut builder = catalog.list(DirectoryKey { source: source.facts.clone(), path: path.clone() });
-    let prefix = builder.prefix().to_owned();
-    let too_large = || {
-        let message =
-            format!("{path}: the directory has more names than the catalog's memory holds; raise memory.catalog");
-        Fault::new(FaultKind::Unavailable, message)
+) -> Result<ListingHeld, Fault> {
+    let is_ranged = source.upstream.lists_ranges();
+    let writer = match is_ranged {
+        true => catalog.begin_listing(&source.facts, path, absence),
+        false => catalog.begin_listing_anew(&source.facts, path, absence),
     };
+    let asked = catalog.begin();
+    let failed = |error: ListingError| match error {
+        ListingError::NotKept => not_kept(path),
+        ListingError::Gaps | ListingError::Order => Fault::new(FaultKind::Bug, format!("{path}: {error}")),
+    };
+    let in_order = source.upstream.lists_in_order();
+    let mut gather = if in_order { Gather::in_order(&writer, asked) } else { Gather::new(&writer, asked) };
     let mut names = 0;
-    let mut sink = |part: Vec<(String, Observed)>| {
-        names += part.len() as u64;
+    let mut sink = |piece: Piece| {
+        names += piece.len() as u64;
         if names > names_max {
             return Err(Fault::new(FaultKind::Unavailable, format!("{path}: it has more than {names_max} names")));
         }
-        for (key, seen) in part {
-            builder.push(&key, &seen).map_err(|_| too_large())?;
+        match piece {
+            Piece::Names(names) => gather.push(names),
+            Piece::Range { places, seen } => writer.range(&asked, &places.after, &seen).and_then(|()| {
+                let last = seen.last().map_or(&*places.after, |(place, _)| place);
+                writer.covered(&asked, last, places.to.as_deref())
+            }),
         }
-        if builder.weight() > catalog.listing_max() { Err(too_large()) } else { Ok(()) }
+        .map_err(failed)
     };
-    source.upstream.list(&prefix, &mut sink).await?;
+    let gaps = writer.gaps().into_iter().map(|Range { after, to }| Places { after, to }).collect();
+    source.upstream.list_pieces(writer.prefix(), gaps, &mut sink).await?;
+    if is_ranged {
+        drop(gather);
+    } else {
+        gather.finish().map_err(failed)?;
+    }
     let is_root = *path == source.facts.path;
-    if builder.is_empty() && !is_root && !source.upstream.has_prefix(&prefix, Instant::now() + limit).await? {
-        let is_file = matches!(catalog.lookup(path, Instant::now()), Held::Found(found) if !found.entry.is_directory());
+    if writer.is_empty() && !is_root && !source.upstream.has_prefix(writer.prefix(), Instant::now() + limit).await? {
+        writer.forget();
+        let known = catalog.lookup(&source.facts, path, Instant::now());
+        let is_file = matches!(known, Held::Found(found) if !found.entry.is_directory());
         return Err(if is_file {
             Fault::new(FaultKind::NotADirectory, format!("{path} is a file"))
         } else {
             not_found(path)
         });
     }
-    Ok(Arc::new(catalog.learn_listing(&asked, builder.finish(), absence)))
+    writer.finish().map_err(failed)
+}
+
+fn not_kept(path: &NsPath) -> Fault {
+    let message =
+        format!("{path}: the directory's listing cannot be kept on disk; look at the log, or raise catalog.disk");
+    Fault::new(FaultKind::Unavailable, message)
 }
 
 /// What was learnt of a source that was replaced meanwhile is not to be used.

@@ -34,6 +34,16 @@ pub enum Piece {
     Names(Vec<Observation>),
 }
 
+impl Piece {
+    /// Names in it.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Range { seen, .. } => seen.len(),
+            Self::Names(names) => names.len(),
+        }
+    }
+}
+
 /// What a node asks of an origin. Every call ends by its deadline.
 #[async_trait]
 pub trait Upstream: Send + Sync + 'static {
@@ -63,6 +73,16 @@ pub trait Upstream: Send + Sync + 'static {
         sink: &mut (dyn FnMut(Piece) -> Result<(), Fault> + Send),
     ) -> Result<(), Fault> {
         self.list(prefix, &mut |names| sink(Piece::Names(names))).await
+    }
+
+    /// Whether [`Self::list_pieces`] lists the gaps alone, and gives ranges.
+    fn lists_ranges(&self) -> bool {
+        false
+    }
+
+    /// Whether the parts of a listing come in the order of keys: no key of a later part is less than one of an earlier.
+    fn lists_in_order(&self) -> bool {
+        false
     }
 
     /// Names that a listing brings for the price of a request. Where a listing asks for each name by itself, about one.

@@ -182,6 +182,11 @@ impl Origin {
         }
     }
 
+    /// Whether [`Self::list_parts`] lists the gaps alone, and says what it has covered.
+    pub fn lists_ranges(&self) -> bool {
+        matches!(&self.engine, Engine::Store(remote) if remote.lists_ranges())
+    }
+
     /// Bytes `range` of `version` of the object `key`, whose size is `size`. Returns when the origin has answered and the
     /// version is proved, before the body is read. Hold no more of them than needed: each keeps a request's turn until
     /// its body has ended or it is dropped.

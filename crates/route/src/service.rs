@@ -22,10 +22,11 @@ pub trait Service: Send + Sync + 'static {
     /// What `path` stands for.
     async fn lookup(&self, context: &Context, path: &NsPath) -> Result<Found, Fault>;
 
-    /// Names of a directory after `after`, in byte order, at most `limit`, if its listing is known without asking anyone.
+    /// Names of a directory after `after`, in the order of keys, at most `limit`, as far as its listing is known without asking
+    /// anyone.
     fn list_now(&self, context: &Context, path: &NsPath, after: &str, limit: u32) -> Option<Result<ListedPage, Fault>>;
 
-    /// Names of a directory after `after` (empty: from the first), in byte order, at most `limit`.
+    /// Names of a directory after `after` (empty: from the first), in the order of keys, at most `limit`.
     async fn list(&self, context: &Context, path: &NsPath, after: &str, limit: u32) -> Result<ListedPage, Fault>;
 
     /// Fills `buffer` with the bytes of `range`, which lies within the content and is as long as `buffer`, if all are

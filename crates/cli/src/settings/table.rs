@@ -279,10 +279,19 @@ settings! {
         /// tmpfs is not counted here.
         budget: Option<ByteSize> = "", Flag::Absent;
 
-        /// Memory for attributes and listings that are known.
+        /// Memory for attributes and what is at hand of listings; all of both is on disk.
         ///
-        /// Raise it when directories of a million names and more are listed: a name takes about 100 bytes.
+        /// Raise it when names of very many directories are used at once: a name takes about 500 bytes, a directory 500 too.
         catalog: ByteSize = "96MiB", Flag::Absent;
+    }
+
+    /// The catalog.
+    catalog: CatalogSettings, "catalog." {
+        /// The catalog's largest size on disk, in the state directory.
+        ///
+        /// Raise it when more than 150 million names are to be known at once: a name takes about 45 bytes. Beyond it the
+        /// directories that were not used for longest are forgotten.
+        disk: ByteSize = "8GiB", Flag::Absent;
     }
 
     /// Reading ahead from the origin.

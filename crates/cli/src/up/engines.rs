@@ -81,9 +81,10 @@ fn caching(settings: &Settings) -> Caching {
     if is_kept { Caching::Drop } else { Caching::Keep }
 }
 
-/// The catalog's bounds.
-pub(crate) fn catalog(settings: &Settings) -> CatalogOptions {
-    CatalogOptions { memory: settings.memory.catalog }
+/// The catalog's place and bounds.
+pub(crate) fn catalog(settings: &Settings) -> Option<CatalogOptions> {
+    let directory = state_directory(settings)?.join("catalog");
+    Some(CatalogOptions { directory, disk: settings.catalog.disk, memory: settings.memory.catalog })
 }
 
 /// How the node fetches.

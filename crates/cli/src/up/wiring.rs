@@ -65,6 +65,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
     };
     let store = open_store(engines::store(settings, limits)).await?;
     let sources = open_registry(settings, given.clone())?;
+    let catalog = open_catalog(settings).await?;
 
     let ours = registry.sub_registry_with_prefix("forebay");
     origins.register(ours);
@@ -72,7 +73,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
         registry: sources,
         open: source_opener(settings.clone(), origins),
         store: Arc::clone(&store),
-        catalog: Catalog::new(engines::catalog(settings)),
+        catalog,
         fetch: engines::fetch(settings, limits),
         runtime: Handle::current(),
     }));
@@ -188,11 +189,21 @@ async fn open_store(options: StoreOptions) -> Result<Arc<Store>, Failure> {
     blocking(open).await?.map_err(|error: StoreError| Failure::failed(error.to_string()))
 }
 
+/// Opens the catalog in the state directory.
+async fn open_catalog(settings: &Settings) -> Result<Catalog, Failure> {
+    let Some(options) = engines::catalog(settings) else { return Err(no_state_directory()) };
+    blocking(move || Catalog::open(&options)).await?.map_err(|error| Failure::failed(error.to_string()))
+}
+
+fn no_state_directory() -> Failure {
+    Failure::usage("there is no state directory: give `--state DIR`")
+}
+
 /// The registry, with the source of the command line in it, if there is one: the registry knows when it was first added, and the rules
 /// that the command line does not speak of.
 fn open_registry(settings: &Settings, given: Option<SourceSpec>) -> Result<Embedded, Failure> {
     let Some(directory) = engines::state_directory(settings) else {
-        return Err(Failure::usage("there is no state directory: give `--state DIR`"));
+        return Err(no_state_directory());
     };
     fs::create_dir_all(&directory).map_err(|error| {
         Failure::failed(format!("cannot make the state directory {}: {error}", directory.display()))

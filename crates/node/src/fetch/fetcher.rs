@@ -447,7 +447,7 @@ impl Landing {
             if fault.kind == FaultKind::Changed {
                 self.fetcher.read_ahead.lock().give_up(content.id);
                 if let Some(path) = source.facts.path_of(&content.key) {
-                    self.fetcher.catalog.forget(&path, content.id);
+                    self.fetcher.catalog.forget(&source.facts, &path, content.id);
                 }
             }
             self.fetcher.metrics.failed.inc();

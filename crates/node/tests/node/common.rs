@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -33,6 +33,10 @@ pub(crate) struct Cloud {
     pub(crate) fault: Mutex<Option<FaultKind>>,
     /// Places for answers: take them all and nothing is answered.
     pub(crate) gate: Semaphore,
+    /// Parts of listings that may still be answered.
+    pub(crate) parts: Semaphore,
+    /// Whether listings are said to come in order.
+    pub(crate) in_order: AtomicBool,
     /// Bytes of a chunk.
     pub(crate) chunk: usize,
 }
@@ -98,6 +102,8 @@ impl Upstream for Cloud {
         self.fail()?;
         let keys: Vec<String> = self.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect();
         for part in keys.chunks(1000) {
+            self.parts.acquire().await.expect("it is never closed").forget();
+            self.fail()?;
             let observe = |key: &String| match key[prefix.len()..].split_once('/') {
                 Some((name, _)) => (format!("{prefix}{name}/"), Observed::Directory),
                 None => (key.clone(), self.seen(key)),
@@ -105,6 +111,10 @@ impl Upstream for Cloud {
             sink(part.iter().map(observe).collect())?;
         }
         Ok(())
+    }
+
+    fn lists_in_order(&self) -> bool {
+        self.in_order.load(Ordering::Relaxed)
     }
 
     fn names_per_request(&self) -> u64 {
@@ -187,6 +197,8 @@ pub(crate) fn world(setup: &Setup) -> World {
         lists_ended: AtomicU64::new(0),
         fault: Mutex::new(None),
         gate: Semaphore::new(OPEN),
+        parts: Semaphore::new(OPEN),
+        in_order: AtomicBool::new(true),
         chunk: 50_000,
     });
     let directory = Arc::new(tempfile::tempdir().expect("a directory"));
@@ -211,7 +223,7 @@ fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Ar
         registry,
         open: Box::new(move |spec| open(spec, upstream.clone())),
         store: store.clone(),
-        catalog: Catalog::new(CatalogOptions { memory: ByteSize(64 << 20) }),
+        catalog: catalog(directory),
         fetch: FetchSettings {
             memory: ByteSize(setup.memory),
             read_ahead_max: ByteSize(32 << 20),
@@ -238,6 +250,15 @@ fn open(spec: &SourceSpec, cloud: Arc<Cloud>) -> Result<Source, Fault> {
         upstream: cloud,
         problem: Mutex::default(),
     })
+}
+
+/// A catalog of its own for each node: two of them may live at once.
+fn catalog(directory: &TempDir) -> Catalog {
+    static CATALOGS: AtomicU64 = AtomicU64::new(0);
+    let nth = CATALOGS.fetch_add(1, Ordering::Relaxed);
+    let directory = directory.path().join(format!("catalog-{nth}"));
+    let options = CatalogOptions { directory, disk: ByteSize(256 << 20), memory: ByteSize(64 << 20) };
+    Catalog::open(&options).expect("a catalog")
 }
 
 pub(crate) fn context() -> Context {

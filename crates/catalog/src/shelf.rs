@@ -1,0 +1,369 @@
+//! The listings of directories: the whole one of each, and those on their way.
+//!
+//! Always true: a directory has one whole listing at most, the newest that was told most; a listing that was interrupted is
+//! gone on with for a while, and then dropped.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use forebay_model::{Freshness, NsPath};
+use parking_lot::{Mutex, MutexGuard};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use tokio::sync::Notify;
+
+use crate::directory::SourceFacts;
+use crate::disk::{Disk, Seen};
+use crate::generation::{Generation, NEWER_MAX, SEEN_MAX};
+use crate::overlay::What;
+use crate::record::{PathKey, Record, filling_key, id_of, listing_key, newer_key, path_key};
+
+/// For how long after it stopped a listing may be gone on with. As long as a reader may go on in one.
+pub(crate) const RESUME_MAX: Duration = Duration::from_secs(600);
+/// Listings that were interrupted and are remembered, at most: with what is seen of their names meanwhile.
+const INTERRUPTED_MAX: usize = 64;
+/// Locks that keep what is learnt of one directory in order.
+const ORDER_LOCKS: usize = 64;
+
+#[derive(Clone, Debug)]
+pub(crate) struct GenerationWeight;
+
+impl Weighter<NsPath, Option<Arc<Generation>>> for GenerationWeight {
+    fn weight(&self, path: &NsPath, generation: &Option<Arc<Generation>>) -> u64 {
+        (path.as_str().len() + 128) as u64 + generation.as_ref().map_or(0, |generation| generation.weight())
+    }
+}
+
+/// All listings.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    pub(crate) disk: Arc<Disk>,
+    /// The whole listing of a directory, or that the database has none.
+    whole: Cache<NsPath, Option<Arc<Generation>>, GenerationWeight>,
+    /// Whole ones of which the database does not know yet.
+    recent: Mutex<HashMap<NsPath, Arc<Generation>>>,
+    /// Listings on their way and interrupted ones, the newest last.
+    filling: Mutex<HashMap<NsPath, Vec<Arc<Generation>>>>,
+    filling_count: AtomicUsize,
+    /// Interrupted by the end of an earlier process, and not met since.
+    left: Mutex<HashMap<PathKey, (u64, Record)>>,
+    left_count: AtomicUsize,
+    /// A listing has begun.
+    pub(crate) begun: Notify,
+    /// Held while something is learnt or forgotten of a directory, by the directory's hash.
+    order: Box<[Mutex<()>]>,
+}
+
+impl Shelf {
+    pub(crate) fn new(disk: Arc<Disk>, memory: u64) -> Self {
+        let cache = quick_cache::OptionsBuilder::new()
+            .estimated_items_capacity((memory / 2_000) as usize)
+            .weight_capacity(memory)
+            .build()
+            .expect("both required options are given");
+        let whole = Cache::with_options(
+            cache,
+            GenerationWeight,
+            quick_cache::DefaultHashBuilder::default(),
+            quick_cache::sync::DefaultLifecycle::default(),
+        );
+        let left = Self::interrupted(&disk);
+        let left_count = AtomicUsize::new(left.len());
+        Self {
+            disk,
+            whole,
+            recent: Mutex::default(),
+            filling: Mutex::default(),
+            filling_count: AtomicUsize::new(0),
+            left: Mutex::new(left),
+            left_count,
+            begun: Notify::new(),
+            order: (0..ORDER_LOCKS).map(|_| Mutex::new(())).collect(),
+        }
+    }
+
+    /// Listings that an earlier process did not end. Those that cannot be gone on with are dropped.
+    fn interrupted(disk: &Arc<Disk>) -> HashMap<PathKey, (u64, Record)> {
+        let (mut left, mut gone) = (HashMap::new(), Vec::new());
+        let now = disk.clock.at(Instant::now());
+        disk.read(|reading| {
+            reading.scan(b"F", |key, value| {
+                let id = id_of(key).unwrap_or_default();
+                let directory: Option<PathKey> = key.get(1..17).and_then(|key| key.try_into().ok());
+                let until = |record: &Record| record.last.saturating_add(RESUME_MAX.as_nanos() as u64);
+                let record = Record::read(key, value).filter(|record| !record.is_run && now < until(record));
+                match directory.zip(record) {
+                    Some((directory, record)) if left.len() < INTERRUPTED_MAX && !left.contains_key(&directory) => {
+                        left.insert(directory, (id, record));
+                    }
+                    _ => gone.push((key.to_vec(), id)),
+                }
+                true
+            })
+        });
+        gone.into_iter().for_each(|(key, id)| disk.bury(key, id));
+        left
+    }
+
+    pub(crate) fn order_of(&self, directory: &NsPath) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        directory.hash(&mut hasher);
+        self.order[hasher.finish() as usize % ORDER_LOCKS].lock()
+    }
+
+    /// The whole listing of `directory`.
+    pub(crate) fn whole(&self, source: &Arc<SourceFacts>, directory: &NsPath, now: Instant) -> Option<Arc<Generation>> {
+        if let Some(known) = self.known(source, directory) {
+            if let Some(generation) = &known
+                && generation.touch(self.disk.clock.at(now))
+            {
+                self.note_use(generation);
+            }
+            return known;
+        }
+        let _order = self.order_of(directory);
+        self.whole_in_order(source, directory)
+    }
+
+    /// The same, while the directory's order is held.
+    fn whole_in_order(&self, source: &Arc<SourceFacts>, directory: &NsPath) -> Option<Arc<Generation>> {
+        if let Some(known) = self.known(source, directory) {
+            return known;
+        }
+        let recent = self.recent.lock().get(directory).cloned();
+        let found = recent.filter(|generation| is_of(generation, source) && !generation.is_lost());
+        let found = found.or_else(|| self.load(source, directory));
+        self.whole.insert(directory.clone(), found.clone());
+        found
+    }
+
+    /// The whole listing as far as memory knows; none: it must be looked for.
+    fn known(&self, source: &Arc<SourceFacts>, directory: &NsPath) -> Option<Option<Arc<Generation>>> {
+        let known = self.whole.get(directory)?;
+        match &known {
+            Some(generation) if !is_of(generation, source) || generation.is_lost() => None,
+            _ => Some(known),
+        }
+    }
+
+    fn load(&self, source: &Arc<SourceFacts>, directory: &NsPath) -> Option<Arc<Generation>> {
+        let (_, id, record) =
+            self.records(b'L', source, directory).into_iter().max_by_key(|(_, _, record)| record.at)?;
+        let generation = Generation::load(&self.disk, source, directory, &record, id);
+        (!generation.is_lost()).then_some(generation)
+    }
+
+    /// The database's records of listings of `directory`.
+    fn records(&self, kind: u8, source: &SourceFacts, directory: &NsPath) -> Vec<(Vec<u8>, u64, Record)> {
+        let prefix = [[kind].as_slice(), &path_key(source, directory)].concat();
+        let mut records = Vec::new();
+        self.disk.read(|reading| {
+            reading.scan(&prefix, |key, value| {
+                let record = Record::read(key, value).filter(|record| record.path == directory.as_str());
+                match id_of(key).zip(record) {
+                    Some((id, record)) => records.push((key.to_vec(), id, record)),
+                    None => drop(self.disk.metrics.damaged.inc()),
+                }
+                true
+            })
+        });
+        records
+    }
+
+    fn note_use(&self, generation: &Arc<Generation>) {
+        let _order = self.order_of(&generation.path);
+        let current = self.whole.get(&generation.path).flatten();
+        if current.is_some_and(|current| Arc::ptr_eq(&current, generation)) && generation.is_committed() {
+            let key = listing_key(&generation.directory, generation.id);
+            let value = generation.whole_record().value(&key);
+            self.disk.put(key, Some(value));
+        }
+    }
+
+    /// Listings of `directory` that are on their way or interrupted, the newest first.
+    pub(crate) fn filling(&self, source: &Arc<SourceFacts>, directory: &NsPath) -> Vec<Arc<Generation>> {
+        if self.left_count.load(Ordering::Acquire) > 0 {
+            self.meet(source, directory);
+        }
+        if self.filling_count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let filling = self.filling.lock();
+        let all = filling.get(directory).into_iter().flatten().rev();
+        all.filter(|generation| is_of(generation, source) && !generation.is_lost()).cloned().collect()
+    }
+
+    /// Takes up what an earlier process left of `directory`.
+    fn meet(&self, source: &Arc<SourceFacts>, directory: &NsPath) {
+        let mut left = self.left.lock();
+        if let Some((id, record)) = left.remove(&path_key(source, directory)) {
+            let generation = Generation::load(&self.disk, source, directory, &record, id);
+            self.add_filling(&generation);
+            self.left_count.store(left.len(), Ordering::Release);
+        }
+    }
+
+    pub(crate) fn add_filling(&self, generation: &Arc<Generation>) {
+        let mut filling = self.filling.lock();
+        filling.entry(generation.path.clone()).or_default().push(generation.clone());
+        self.filling_count.fetch_add(1, Ordering::AcqRel);
+        drop(filling);
+        self.begun.notify_waiters();
+    }
+
+    fn remove_filling(&self, generation: &Arc<Generation>) {
+        let mut filling = self.filling.lock();
+        let Some(all) = filling.get_mut(&generation.path) else { return };
+        let before = all.len();
+        all.retain(|known| !Arc::ptr_eq(known, generation));
+        self.filling_count.fetch_sub(before - all.len(), Ordering::AcqRel);
+        if all.is_empty() {
+            filling.remove(&generation.path);
+        }
+    }
+
+    /// Gives up a listing that is on its way.
+    pub(crate) fn drop_filling(&self, generation: &Arc<Generation>) {
+        generation.lose();
+        self.remove_filling(generation);
+        self.disk.bury(filling_key(&generation.directory, generation.id), generation.id);
+    }
+
+    /// A listing of `directory` that was interrupted and may be gone on with. It is running from now on.
+    pub(crate) fn resume(&self, source: &Arc<SourceFacts>, directory: &NsPath) -> Option<Arc<Generation>> {
+        self.drop_old();
+        // Who checks at each opening wants names as they are now.
+        if source.freshness == Freshness::Check {
+            return None;
+        }
+        let found = self.filling(source, directory).into_iter().find(|generation| !generation.is_running())?;
+        found.set_running(true);
+        self.begun.notify_waiters();
+        self.disk.metrics.resumed.inc();
+        Some(found)
+    }
+
+    /// Drops interrupted listings that are too old, or too many.
+    fn drop_old(&self) {
+        let now = self.disk.clock.at(Instant::now());
+        let mut stopped: Vec<_> = {
+            let filling = self.filling.lock();
+            filling.values().flatten().filter(|generation| !generation.is_running()).cloned().collect()
+        };
+        stopped.sort_by_key(|generation| std::cmp::Reverse(generation.last()));
+        let is_old = |generation: &Generation| generation.last() + (RESUME_MAX.as_nanos() as u64) < now;
+        for (nth, generation) in stopped.iter().enumerate() {
+            if nth >= INTERRUPTED_MAX || generation.is_lost() || is_old(generation) {
+                self.drop_filling(generation);
+            }
+        }
+    }
+
+    /// A listing has all names now. Gives whether it is held from now on; if it is not, whoever waits for it may still use it.
+    pub(crate) fn finish(&self, generation: &Arc<Generation>, now: Instant) -> bool {
+        let _order = self.order_of(&generation.path);
+        let known = self.whole_in_order(&generation.source, &generation.path);
+        let is_known_whole = {
+            let mut overlay = generation.overlay.lock();
+            let same = overlay.retain(|name, what| generation.differs(name, what));
+            for name in same {
+                // One that stays says what the listing says.
+                self.disk.put(newer_key(generation.id, &name), None);
+            }
+            !overlay.has_overflowed() && overlay.len() <= NEWER_MAX
+        };
+        generation.set_whole();
+        let gives_way = |known: Arc<Generation>| {
+            // One that tells more is not replaced while it may be used.
+            let left = self.disk.clock.left(known.when, known.source.freshness.of_listings(), now);
+            let tells_more = known.is_told() && !generation.is_told() && !left.is_zero();
+            known.at < generation.at && !tells_more
+        };
+        let is_held = is_known_whole && known.is_none_or(gives_way) && !generation.is_lost();
+        if !is_held {
+            self.remove_filling(generation);
+            self.disk.bury(filling_key(&generation.directory, generation.id), generation.id);
+            return false;
+        }
+        let mut old: Vec<(Vec<u8>, u64)> = self
+            .records(b'L', &generation.source, &generation.path)
+            .into_iter()
+            .map(|(key, id, _)| (key, id))
+            .collect();
+        let before = self.recent.lock().get(&generation.path).cloned();
+        if let Some(before) = before.filter(|before| before.id != generation.id) {
+            let key = listing_key(&before.directory, before.id);
+            if !old.iter().any(|(known, _)| *known == key) {
+                old.push((key, before.id));
+            }
+        }
+        self.disk.put_whole(generation, &old);
+        {
+            let mut recent = self.recent.lock();
+            recent.retain(|_, generation| !generation.is_committed());
+            recent.insert(generation.path.clone(), generation.clone());
+        }
+        self.whole.insert(generation.path.clone(), Some(generation.clone()));
+        self.remove_filling(generation);
+        let others = self.filling(&generation.source, &generation.path);
+        others
+            .iter()
+            .filter(|other| !other.is_running() && other.at < generation.at)
+            .for_each(|other| self.drop_filling(other));
+        true
+    }
+
+    /// Puts what is newly known of `name` over older listings of its directory, whose order is held.
+    pub(crate) fn overlay(
+        &self,
+        source: &Arc<SourceFacts>,
+        directory: &NsPath,
+        name: &str,
+        at: u64,
+        when: u64,
+        what: &What,
+    ) {
+        let put = |generation: &Arc<Generation>, max: usize| {
+            let fits = generation.overlay.lock().put(name, at, what, max);
+            let key = newer_key(generation.id, name);
+            let seen = Seen { what: what.clone(), at, when };
+            // A listing that would be without it after a restart is not to be used.
+            if !self.disk.put(key.clone(), Some(seen.value(&key))) {
+                generation.lose();
+            }
+            fits && !generation.is_lost()
+        };
+        for generation in self.filling(source, directory).iter().filter(|generation| generation.at < at) {
+            put(generation, SEEN_MAX);
+        }
+        let Some(generation) = self.whole_in_order(source, directory).filter(|generation| generation.at < at) else {
+            return;
+        };
+        let known = generation.overlay.lock().get(name).map(|known| known != what);
+        let is_of_use = known.unwrap_or_else(|| generation.differs(name, what));
+        if is_of_use && !put(&generation, NEWER_MAX) {
+            self.drop_whole(&generation);
+        }
+    }
+
+    /// Drops a whole listing: it is not to be used any more.
+    pub(crate) fn drop_whole(&self, generation: &Arc<Generation>) {
+        generation.lose();
+        self.recent.lock().remove(&generation.path);
+        self.whole.insert(generation.path.clone(), None);
+        self.disk.bury(listing_key(&generation.directory, generation.id), generation.id);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_fillings(&self) -> bool {
+        !self.filling.lock().is_empty()
+    }
+}
+
+fn is_of(generation: &Generation, source: &Arc<SourceFacts>) -> bool {
+    let of = &generation.source;
+    Arc::ptr_eq(of, source) || (of.path == source.path && of.origin == source.origin && of.prefix == source.prefix)
+}
