@@ -206,6 +206,15 @@ def local_row(row, source: Path, fb: Forebay, pairs: int) -> dict:
     return made
 
 
+def cpu_seconds(pid: int | None = None) -> float:
+    """CPU time of a process so far, the kernel's work for it included; without `pid`, of this one's children that have ended."""
+    if pid is None:
+        used = os.times()
+        return used.children_user + used.children_system
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def cold_rows(pairs: int, watch: MemoryWatch) -> list[dict]:
     """One object of 1 GiB, cold: one reader through each kind of mount, and the best of two parallel downloads of the same object."""
     note("cold: starting weed and loading 1 GiB")
@@ -233,9 +242,10 @@ def cold_rows(pairs: int, watch: MemoryWatch) -> list[dict]:
         def download(name: str) -> float:
             target = scratch / "target"
             command = [str(target) if word == "TARGET" else word for word in downloads[name]]
-            begun = time.monotonic()
+            begun, at_server, here = time.monotonic(), cpu_seconds(server.child.pid), cpu_seconds()
             done = run(command, 60, env=environment)
             took = time.monotonic() - begun
+            note(f"cold: {name} {took:.2f} s; CPU {cpu_seconds() - here:.2f} s, server {cpu_seconds(server.child.pid) - at_server:.2f} s")
             if done.returncode != 0 or target.stat().st_size != BIG_BYTES:
                 raise RuntimeError(f"{name}: {done.stderr[-500:]}")
             target.unlink()
@@ -247,9 +257,11 @@ def cold_rows(pairs: int, watch: MemoryWatch) -> list[dict]:
             try:
                 fb.start()
                 watch.watch(fb)
-                begun = time.monotonic()
+                begun, at_server, ours, here = time.monotonic(), cpu_seconds(server.child.pid), cpu_seconds(fb.pid), cpu_seconds()
                 done = run(["dd", f"if={fb.path(BIG)}", "of=/dev/null", "bs=1M", "status=none"], 100)
                 took = time.monotonic() - begun
+                ours, reader = cpu_seconds(fb.pid) - ours, cpu_seconds() - here
+                note(f"cold: {kind} {took:.2f} s; CPU {ours:.2f} s, reader {reader:.2f} s, server {cpu_seconds(server.child.pid) - at_server:.2f} s")
                 if done.returncode != 0:
                     raise RuntimeError(f"reading through the mount: {done.stderr}")
                 return took
