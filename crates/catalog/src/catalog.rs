@@ -102,8 +102,9 @@ impl Catalog {
     /// The directory or the database cannot be made.
     pub fn open(options: &CatalogOptions) -> Result<Self, CatalogError> {
         let (disk, keeper) = disk::start(options.directory.clone(), options.disk.0, Metrics::default())?;
-        let entries = (options.memory.0 / 2).max(1 << 20);
-        let listings = (options.memory.0 - options.memory.0 / 2).max(1 << 20);
+        // The rest is for what waits to be written, and for what LMDB holds of a commit.
+        let entries = (options.memory.0 / 4).max(1 << 20);
+        let listings = (options.memory.0 / 2).max(1 << 20);
         Ok(Self {
             entries: Cache::with_weighter((entries / 500) as usize, entries, KnownWeight),
             shelf: Arc::new(Shelf::new(disk.clone(), listings)),

@@ -60,7 +60,7 @@ pub(crate) struct Shelf {
 impl Shelf {
     pub(crate) fn new(disk: Arc<Disk>, memory: u64) -> Self {
         let cache = quick_cache::OptionsBuilder::new()
-            .estimated_items_capacity((memory / 2_000) as usize)
+            .estimated_items_capacity(1_000)
             .weight_capacity(memory)
             .build()
             .expect("both required options are given");

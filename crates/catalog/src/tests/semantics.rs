@@ -188,5 +188,5 @@ fn a_sea_of_lookups_stays_within_its_memory() {
     for i in 0..50_000 {
         catalog.learn(&w.source, &path(&format!("/ml/d/{i}")), catalog.begin(), file("1"));
     }
-    assert!(catalog.entries_weight() <= 2 << 20, "{}", catalog.entries_weight());
+    assert!(catalog.entries_weight() <= 1 << 20, "{}", catalog.entries_weight());
 }
