@@ -93,7 +93,7 @@ fn flags(help: &str) -> Vec<String> {
         .map(str::trim_start)
         .filter(|line| line.starts_with('-'))
         .map(|line| {
-            let words: Vec<&str> = line.split([' ', ',', '.']).filter(|word| word.starts_with('-')).collect();
+            let words: Vec<&str> = line.split([' ', ',', '.', '[']).filter(|word| word.starts_with('-')).collect();
             words.iter().find(|word| word.starts_with("--")).unwrap_or(&words[0]).to_string()
         })
         .collect();

@@ -99,45 +99,71 @@ impl Namespace {
         Entry::Directory(DirectoryEntry { mtime })
     }
 
-    /// The names after `after` by which sources are reached from a directory, in order.
-    fn names_below(&self, path: &NsPath, after: &str) -> Vec<ListedEntry> {
+    /// The names by which sources are reached from a directory, in the order of keys.
+    fn names_below(&self, path: &NsPath) -> Vec<ListedEntry> {
         let sources = self.sources();
         let rests = sources.iter().filter_map(|source| source.facts.path.below(path));
         let mut names: Vec<&str> =
-            rests.filter_map(|rest| rest.split('/').next()).filter(|name| !name.is_empty() && *name > after).collect();
+            rests.filter_map(|rest| rest.split('/').next()).filter(|name| !name.is_empty()).collect();
         names.sort_unstable();
         names.dedup();
         let entry = |name: &str| match self.place(&path.join(name)) {
             Place::Root(source) => source.facts.directory(),
             _ => self.entry_above(&path.join(name)),
         };
-        names.iter().map(|name| ListedEntry { name: (*name).into(), entry: entry(name) }).collect()
+        let mut names: Vec<ListedEntry> =
+            names.iter().map(|name| ListedEntry { name: (*name).into(), entry: entry(name) }).collect();
+        names.sort_by_key(key);
+        names
     }
 
     /// A part of a directory above all sources.
     pub(crate) fn list_above(&self, path: &NsPath, after: &str, limit: u32) -> ListedPage {
         let nothing = ListedPage { entries: Vec::new(), more: false, hidden: 0, fresh_for: ABOVE_FRESH_FOR };
-        self.add_sources(path, after, limit, nothing)
+        self.add_sources(path, after, limit, nothing, |_| true)
     }
 
-    /// A part of a directory of a source, with the names by which other sources are reached from it.
-    pub(crate) fn add_sources(&self, path: &NsPath, after: &str, limit: u32, mut page: ListedPage) -> ListedPage {
-        let mut ours = self.names_below(path, after);
-        if ours.is_empty() {
+    /// A part of a directory of a source, with the names by which other sources are reached from it. `is_directory` tells what
+    /// a name of it stands for: only of that name before the part is it asked.
+    pub(crate) fn add_sources(
+        &self,
+        path: &NsPath,
+        after: &str,
+        limit: u32,
+        mut page: ListedPage,
+        is_directory: impl FnOnce(&str) -> bool,
+    ) -> ListedPage {
+        let all = self.names_below(path);
+        if all.is_empty() {
             return page;
         }
         page.fresh_for = page.fresh_for.min(ABOVE_FRESH_FOR);
+        let is_source = |name: &str| all.iter().any(|known| *known.name == *name);
+        let begin = match after {
+            "" => String::new(),
+            _ if is_source(after) || is_directory(after) => format!("{after}/"),
+            _ => after.to_owned(),
+        };
         // What comes after the last of a part that is not the last one belongs to the next part.
-        if let Some(last) = page.entries.last().filter(|_| page.more) {
-            ours.retain(|entry| entry.name <= last.name);
+        let end = page.entries.last().filter(|_| page.more).map(key);
+        let ours = all.iter().filter(|entry| key(entry) > begin && end.as_ref().is_none_or(|end| key(entry) <= *end));
+        let ours: Vec<ListedEntry> = ours.cloned().collect();
+        let hidden = page.entries.extract_if(.., |entry| is_source(&entry.name)).last();
+        page.entries.extend(ours);
+        page.entries.sort_by_key(key);
+        if let Some(hidden) = hidden.filter(|_| page.entries.is_empty() && page.more) {
+            // A part that is not the last one must not be empty: what hides its only name stands there.
+            page.entries.extend(all.into_iter().find(|known| known.name == hidden.name));
         }
-        page.entries.retain(|entry| ours.binary_search_by(|known| known.name.cmp(&entry.name)).is_err());
-        page.entries.append(&mut ours);
-        page.entries.sort_by(|one, other| one.name.cmp(&other.name));
         if page.entries.len() > limit as usize {
             page.entries.truncate(limit as usize);
             page.more = true;
         }
         page
     }
+}
+
+/// Where an entry stands among keys.
+fn key(entry: &ListedEntry) -> String {
+    if entry.entry.is_directory() { format!("{}/", entry.name) } else { entry.name.to_string() }
 }

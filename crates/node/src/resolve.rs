@@ -82,9 +82,16 @@ impl Resolver {
             Place::Nowhere => Some(Err(not_found(path))),
             Place::Root(source) | Place::Inside(source) | Place::Above(Some(source)) => {
                 let page = self.known_page(&source, path, after, limit)?;
-                Some(Ok(self.namespace.add_sources(path, after, limit, page)))
+                Some(Ok(self.add_sources(path, after, limit, page)))
             }
         }
+    }
+
+    fn add_sources(&self, path: &NsPath, after: &str, limit: u32, page: ListedPage) -> ListedPage {
+        let is_directory = |name: &str| {
+            self.lookup_now(&path.join(name)).is_some_and(|known| known.is_ok_and(|f| f.entry.is_directory()))
+        };
+        self.namespace.add_sources(path, after, limit, page, is_directory)
     }
 
     /// Names of a listing that is whole, or has come so far. Freshness decides whether one may be begun on; who is in the
@@ -139,7 +146,7 @@ impl Resolver {
             Place::Above(None) | Place::Nowhere => return Err(not_found(path)),
         };
         match self.origins_page(context, &source, path, (after, limit)).await {
-            Ok(page) => Ok(self.namespace.add_sources(path, after, limit, page)),
+            Ok(page) => Ok(self.add_sources(path, after, limit, page)),
             // The way to a source is there, whatever the origin above it has.
             Err(fault) if leads_on && matches!(fault.kind, FaultKind::NotFound | FaultKind::NotADirectory) => {
                 Ok(self.namespace.list_above(path, after, limit))

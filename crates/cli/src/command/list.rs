@@ -18,6 +18,8 @@ pub(super) struct Lister {
     client: Client,
     path: NsPath,
     after: String,
+    /// Where that stands among keys.
+    reached: String,
     done: bool,
     /// Keys that have no name.
     pub(super) hidden: u64,
@@ -26,7 +28,14 @@ pub(super) struct Lister {
 impl Lister {
     /// Starts at the first name.
     pub(super) fn new(client: &Client, path: &NsPath) -> Self {
-        Self { client: client.clone(), path: path.clone(), after: String::new(), done: false, hidden: 0 }
+        Self {
+            client: client.clone(),
+            path: path.clone(),
+            after: String::new(),
+            reached: String::new(),
+            done: false,
+            hidden: 0,
+        }
     }
 
     /// The directory.
@@ -48,12 +57,13 @@ impl Lister {
         self.hidden = self.hidden.max(page.hidden);
         match page.entries.last() {
             // Without progress the loop would not end.
-            Some(last) if *last.name <= *self.after => Err(Failure::failed(format!(
-                "{}: the listing goes back behind {:?}: report this",
-                self.path, self.after
-            ))),
             Some(last) => {
-                self.after = last.name.to_string();
+                let reached = format!("{}{}", last.name, if last.entry.is_directory() { "/" } else { "" });
+                if reached <= self.reached {
+                    let why = format!("the listing goes back behind {:?}: report this", self.after);
+                    return Err(Failure::failed(format!("{}: {why}", self.path)));
+                }
+                (self.after, self.reached) = (last.name.to_string(), reached);
                 Ok(Some(page.entries))
             }
             None if page.more => {

@@ -79,6 +79,20 @@ async fn the_longest_path_wins_and_its_way_is_there() {
 }
 
 #[tokio::test]
+async fn sources_and_names_that_share_a_beginning_are_each_listed_once() {
+    let world = world(&Setup::default());
+    for key in ["d/a", "d/a-b/x", "d/a.c", "d/a0", "d/n", "d/n-x/y", "d/n0", "d/z/1"] {
+        world.cloud.put(key, "x");
+    }
+    for at in ["/ml/d/a-a", "/ml/d/n", "/ml/d/z", "/ml/d/z-"] {
+        world.node.add_source(&context(), spec(at, "s3://c/d/")).await.expect("it is added");
+    }
+    let mut listed = names(&world, "/ml/d").await;
+    listed.sort();
+    assert_eq!(listed, ["a", "a-a", "a-b", "a.c", "a0", "n", "n-x", "n0", "z", "z-"]);
+}
+
+#[tokio::test]
 async fn sources_outlive_the_process_and_one_that_cannot_be_opened_leaves_the_others_alone() {
     let setup = Setup::default();
     let world = world(&setup);
