@@ -123,6 +123,8 @@ struct State {
 pub(crate) enum Taken {
     /// Orders, in order.
     Orders(Vec<Order>),
+    /// None came in time.
+    Nothing,
     /// The queue is closed and empty, or its time is up; these are left.
     End(Vec<Order>),
 }
@@ -161,8 +163,10 @@ impl Queue {
         true
     }
 
-    /// Waits for orders, or to be woken; at most `max` of them, and no more once their fills have `max_bytes`.
-    pub(crate) fn take(&self, max: usize, max_bytes: u64) -> Taken {
+    /// Waits for orders, or to be woken; at most `max` of them, and no more once their fills have `max_bytes`. Waits no longer
+    /// than `patience`, if there is any bound.
+    pub(crate) fn take(&self, max: usize, max_bytes: u64, patience: Option<Duration>) -> Taken {
+        let until = patience.map(|patience| Instant::now() + patience);
         let mut state = self.state.lock();
         loop {
             if state.closing.is_some_and(|end| state.orders.is_empty() || Instant::now() >= end) {
@@ -181,7 +185,11 @@ impl Queue {
                 }
                 return Taken::Orders(state.orders.drain(..now).collect());
             }
-            self.changed.wait(&mut state);
+            match until {
+                None => self.changed.wait(&mut state),
+                Some(until) if self.changed.wait_until(&mut state, until).timed_out() => return Taken::Nothing,
+                Some(_) => {}
+            }
         }
     }
 

@@ -117,6 +117,25 @@ fn a_pack_is_followed_over_its_filler_also_after_a_start() {
 }
 
 #[test]
+fn the_log_is_younger_than_what_was_written_before_it() {
+    use std::os::unix::fs::MetadataExt;
+    let scratch = tempfile::tempdir().unwrap();
+    let (store, _) = open(&[scratch.path()], 1 << 30);
+    for number in 1..20 {
+        assert_eq!(keep(&store, number, if number % 2 == 0 { 3 * PAGE } else { 500 }, 0), Kept::Yes);
+        let changed = |path: &Path| std::fs::metadata(path).map(|of| (of.ctime(), of.ctime_nsec()));
+        let log = || std::fs::metadata(scratch.path().join(crate::log::LOG)).map(|of| (of.mtime(), of.mtime_nsec()));
+        let large = |number| scratch.path().join(store.shared.index.large(id(number)).unwrap().name());
+        let file = if number % 2 == 0 {
+            large(number)
+        } else {
+            scratch.path().join(pack::name(store.shared.index.packs_of(0)[0].number))
+        };
+        until(|| changed(&file).unwrap() < log().unwrap());
+    }
+}
+
+#[test]
 fn what_a_crash_has_taken_away_is_kept_anew() {
     let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
     let (store, _) = open(&[scratch.path()], 1 << 30);

@@ -48,6 +48,8 @@ mod tier;
 const BATCH: usize = 64;
 /// And no more once their fills have so many bytes: they become readable together.
 const BATCH_BYTES: u64 = 8 << 20;
+/// With no order for so long the log's time is set: more than a tick of any kernel's clock.
+const QUIET: Duration = Duration::from_millis(20);
 /// How long the end may wait for bytes on their way to the disk.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Packs of different groups that are written at once; the one that was written least recently is closed for another.
@@ -165,9 +167,17 @@ impl Writer {
         if self.log_is_stale {
             compact::if_due(&mut self);
         }
+        let mut is_quiet = true;
         loop {
-            match self.directory.queue.take(BATCH, BATCH_BYTES) {
-                Taken::Orders(orders) => self.work(orders),
+            match self.directory.queue.take(BATCH, BATCH_BYTES, (!is_quiet).then_some(QUIET)) {
+                Taken::Orders(orders) => {
+                    is_quiet &= orders.is_empty();
+                    self.work(orders);
+                }
+                Taken::Nothing => {
+                    self.stamp();
+                    is_quiet = true;
+                }
                 Taken::End(orders) => {
                     for order in orders {
                         if let Order::Keep(_, done) = order {
@@ -179,6 +189,18 @@ impl Writer {
             }
         }
         self.finish();
+    }
+
+    /// Makes the log younger than what was written: files and log that were changed in one tick of the kernel's clock are of one age,
+    /// and what is not older than the log is not believed after a crash.
+    fn stamp(&self) {
+        if !self.directory.is_down()
+            && !self.log_is_stale
+            && !self.log_is_incomplete
+            && let Err(error) = self.log.end()
+        {
+            tracing::debug!(directory = %self.directory.root.path().display(), %error, "the log's time was not set");
+        }
     }
 
     /// Marks the log as closed in order, and lets the directory go.
