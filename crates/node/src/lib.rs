@@ -8,6 +8,7 @@
 //!
 //! Not here: which node is asked (`route`), the file formats (`store`), the origins' protocols (`origin`).
 
+mod beside;
 mod broken;
 mod fetch;
 mod metrics;

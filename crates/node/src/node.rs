@@ -16,6 +16,7 @@ use forebay_store::{Store, StoreError};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
+use crate::beside::beside;
 use crate::fetch::{FetchSettings, Fetcher, group_of};
 use crate::metrics::ReadMetrics;
 use crate::namespace::Namespace;
@@ -201,12 +202,12 @@ impl Service for Node {
 
     async fn start_trace(&self, _: &Context, file: &str, limit: ByteSize) -> Result<Trace, Fault> {
         let (tracer, file) = (self.tracer.clone(), file.to_owned());
-        beside(move || tracer.start(&file, limit)).await
+        beside(move || tracer.start(&file, limit)).await?
     }
 
     async fn stop_trace(&self, _: &Context, file: Option<&str>) -> Result<Trace, Fault> {
         let (tracer, file) = (self.tracer.clone(), file.map(str::to_owned));
-        beside(move || tracer.stop(file.as_deref())).await
+        beside(move || tracer.stop(file.as_deref())).await?
     }
 
     async fn sources(&self, _: &Context) -> Result<Vec<SourceInfo>, Fault> {
@@ -224,10 +225,4 @@ impl Service for Node {
     async fn remove_source(&self, _: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
         self.sources.remove(path).await
     }
-}
-
-/// Does work that may block on a disk.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
-    let broken = |error| Fault::new(FaultKind::Bug, format!("work on a disk broke off: {error}"));
-    tokio::task::spawn_blocking(work).await.map_err(broken)?
 }

@@ -8,6 +8,7 @@ use forebay_model::{Fault, FaultKind, Found, Freshness, ListedPage, NsPath};
 use forebay_route::Context;
 use tokio::runtime::Handle;
 
+use crate::beside::in_place;
 use crate::namespace::{ABOVE_FRESH_FOR, Namespace, Place};
 use crate::neighbours::{Neighbours, Turn};
 use crate::single::Single;
@@ -297,21 +298,22 @@ async fn ask_listing(
         if names > names_max {
             return Err(Fault::new(FaultKind::Unavailable, format!("{path}: it has more than {names_max} names")));
         }
-        match piece {
+        // The catalog waits for its disk if it falls behind.
+        let kept = in_place(|| match piece {
             Piece::Names(names) => gather.push(names),
             Piece::Range { places, seen } => writer.range(&asked, &places.after, &seen).and_then(|()| {
                 let last = seen.last().map_or(&*places.after, |(place, _)| place);
                 writer.covered(&asked, last, places.to.as_deref())
             }),
-        }
-        .map_err(failed)
+        });
+        kept.map_err(failed)
     };
     let gaps = writer.gaps().into_iter().map(|Range { after, to }| Places { after, to }).collect();
     source.upstream.list_pieces(writer.prefix(), gaps, &mut sink).await?;
     if is_ranged {
         drop(gather);
     } else {
-        gather.finish().map_err(failed)?;
+        in_place(|| gather.finish()).map_err(failed)?;
     }
     let is_root = *path == source.facts.path;
     if writer.is_empty() && !is_root && !source.upstream.has_prefix(writer.prefix(), Instant::now() + limit).await? {

@@ -12,6 +12,7 @@ use forebay_model::{Fault, FaultKind, NsPath, SourceChange, SourceInfo, SourceSp
 use forebay_store::Store;
 use parking_lot::Mutex;
 
+use crate::beside::beside;
 use crate::fetch::group_of;
 use crate::namespace::Namespace;
 use crate::source::{OpenSource, Source};
@@ -126,12 +127,6 @@ impl Sources {
         let changed = beside(move || change(&mut registry.lock())).await?;
         changed.map_err(|error| Fault::new(FaultKind::Unavailable, error.to_string()))
     }
-}
-
-/// Does work that may block on a disk.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    let broken = |error| Fault::new(FaultKind::Bug, format!("work on a disk broke off: {error}"));
-    tokio::task::spawn_blocking(work).await.map_err(broken)
 }
 
 fn invalid(why: String) -> Fault {
