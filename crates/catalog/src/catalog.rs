@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::overlay::What;
 use crate::page::ListingHeld;
 use crate::record::{Record, path_key};
-use crate::shelf::{RESUME_MAX, Shelf};
+use crate::shelf::{ComingIn, RESUME_MAX, Shelf};
 use crate::writer::ListingWriter;
 
 /// For how long a reader that is in the middle of a listing may go on in it.
@@ -156,6 +156,16 @@ impl Catalog {
     /// Bytes of the database that are in use.
     pub fn disk_used(&self) -> u64 {
         self.disk.used()
+    }
+
+    /// The most bytes that the database may take.
+    pub fn disk_max(&self) -> u64 {
+        self.disk.size_max
+    }
+
+    /// The listings that somebody is making, largest first.
+    pub fn coming_in(&self) -> Vec<ComingIn> {
+        self.shelf.coming_in(Instant::now())
     }
 
     /// A moment before the origin is asked: what comes back is as old as this.

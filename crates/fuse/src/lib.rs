@@ -18,6 +18,7 @@ mod mount;
 mod nodeid;
 mod nodes;
 mod options;
+mod packed;
 mod session;
 
 pub use error::MountError;

@@ -60,7 +60,7 @@ pub struct Node {
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) fetcher: Arc<Fetcher>,
     sources: Sources,
-    catalog: Arc<Catalog>,
+    pub(crate) catalog: Arc<Catalog>,
     resolver: Resolver,
     pub(crate) metrics: ReadMetrics,
     pub(crate) tracer: Arc<Tracer>,
