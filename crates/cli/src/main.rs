@@ -18,6 +18,7 @@ mod output;
 mod process_metrics;
 mod settings;
 mod up;
+mod webhook;
 
 use std::process::ExitCode;
 

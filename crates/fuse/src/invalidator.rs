@@ -94,7 +94,9 @@ impl Invalidator {
     fn send(&self, outdated: Vec<Outdated>) -> Option<oneshot::Receiver<()>> {
         self.shared.turn.fetch_add(1, Ordering::AcqRel);
         let (told, receiver) = oneshot::channel();
-        let Err(TrySendError::Full(batch)) = self.queue.try_send(Batch { outdated, told }) else { return Some(receiver) };
+        let Err(TrySendError::Full(batch)) = self.queue.try_send(Batch { outdated, told }) else {
+            return Some(receiver);
+        };
         self.metrics.invalidations_overflowed.inc();
         self.shared.overflowed.store(true, Ordering::Release);
         // If there is room by now, nobody would look.

@@ -76,8 +76,7 @@ impl Node {
         let NodeParts { registry, open, store, catalog, fetch, runtime } = parts;
         let (namespace, catalog, name) = (Arc::new(Namespace::new()), Arc::new(catalog), registry.node().0.clone());
         let holders = Arc::new(Holders::default());
-        let sources =
-            Sources::new(registry, open, namespace.clone(), catalog.clone(), store.clone(), holders.clone());
+        let sources = Sources::new(registry, open, namespace.clone(), catalog.clone(), store.clone(), holders.clone());
         let refresher = Refresher::new(namespace.clone(), catalog.clone(), holders.clone());
         let resolver = Resolver::new(namespace.clone(), catalog.clone(), fetch.deadline, &runtime);
         let fetcher = Arc::new(Fetcher::new(store.clone(), catalog.clone(), fetch, runtime));

@@ -82,8 +82,9 @@ impl Refresher {
 
     /// Forgets what is outdated by what happened at the origin of the source at `source`.
     pub(crate) async fn events(&self, source: &NsPath, events: Vec<ObjectEvent>) -> Result<Refreshed, Fault> {
-        let no_source =
-            || Fault::new(FaultKind::NotFound, format!("there is no source at {source}: `forebay source list` names all"));
+        let no_source = || {
+            Fault::new(FaultKind::NotFound, format!("there is no source at {source}: `forebay source list` names all"))
+        };
         let source = self.namespace.at(source.as_str()).ok_or_else(no_source)?;
         if events.len() > EVENTS_MAX {
             let why = format!("{} events: at most {EVENTS_MAX} at once", events.len());

@@ -135,7 +135,13 @@ impl Resolver {
     }
 
     /// Looks up the names of `held` that are in doubt. False: they are more than a new listing would cost, or go on coming.
-    async fn settle(&self, context: &Context, source: &Source, path: &NsPath, held: &ListingHeld) -> Result<bool, Fault> {
+    async fn settle(
+        &self,
+        context: &Context,
+        source: &Source,
+        path: &NsPath,
+        held: &ListingHeld,
+    ) -> Result<bool, Fault> {
         for _ in 0..SETTLE_TURNS {
             let asks = held.asks();
             let worth = SETTLE_MIN + held.len() / source.upstream.names_per_request().max(1) / REQUESTS_PER_NAME;
