@@ -22,7 +22,7 @@ use crate::source::Source;
 
 /// Events of one request: what a store tells of a bulk deletion comes in parts of a thousand.
 const EVENTS_MAX: usize = 10_000;
-/// How long an origin may take to say whether anything is left of a directory. If it takes longer, that is asked when it matters.
+/// How long an origin may take to say whether anything is left of directories. If it takes longer, that is asked when it matters.
 const LEFT_LIMIT: Duration = Duration::from_secs(5);
 /// Such questions at once.
 const LEFT_AT_ONCE: usize = 8;
@@ -173,6 +173,7 @@ impl<'a> Work<'a> {
     /// Something has gone from these directories: those that have nothing left are forgotten, and so on above them.
     async fn forget_empty(&mut self, lost: HashSet<NsPath>) {
         let mut by_depth: BTreeMap<usize, HashSet<NsPath>> = BTreeMap::new();
+        let deadline = Instant::now() + LEFT_LIMIT;
         let depth = |path: &NsPath| path.as_str().matches('/').count();
         for path in lost {
             by_depth.entry(depth(&path)).or_default().insert(path);
@@ -181,7 +182,7 @@ impl<'a> Work<'a> {
             let source = self.source;
             let empty: Vec<NsPath> = stream::iter(directories)
                 .filter(|directory| std::future::ready(*directory != source.facts.path))
-                .map(|directory| async move { has_nothing(source, &directory).await.then_some(directory) })
+                .map(|directory| async move { has_nothing(source, &directory, deadline).await.then_some(directory) })
                 .buffer_unordered(LEFT_AT_ONCE)
                 .filter_map(std::future::ready)
                 .collect()
@@ -199,10 +200,10 @@ impl<'a> Work<'a> {
 }
 
 /// Whether nothing is left of a directory, or nobody knows.
-async fn has_nothing(source: &Source, directory: &NsPath) -> bool {
+async fn has_nothing(source: &Source, directory: &NsPath, deadline: Instant) -> bool {
     let Some(key) = source.facts.key(directory) else { return false };
     let prefix = format!("{key}/");
-    let asked = source.upstream.has_prefix(&prefix, Instant::now() + LEFT_LIMIT);
-    let answered = tokio::time::timeout(LEFT_LIMIT, asked).await;
+    let asked = source.upstream.has_prefix(&prefix, deadline);
+    let answered = tokio::time::timeout_at(deadline.into(), asked).await;
     !matches!(answered, Ok(Ok(true)))
 }
