@@ -26,9 +26,11 @@ use crate::session::Notifier;
 
 /// Batches of names that may wait to be told to the kernel.
 const QUEUE: usize = 1_024;
-/// Names of one batch, or in directories of one batch, that are told one by one: some milliseconds of the kernel's work, and with
-/// a full queue 100 MiB. Beyond it all names are outdated.
+/// Names of one batch that are told one by one: some milliseconds of the kernel's work, and with a full queue 100 MiB. Beyond it
+/// all names are outdated.
 const NAMES_MAX: usize = 1_024;
+/// Names in directories of one batch that are told one by one: some tenths of a second. Beyond it all names are outdated.
+const LISTED_MAX: usize = 65_536;
 /// How long anybody waits for the kernel to be told. A lookup in the same directory may hold it up until its origin has answered.
 const TELL_LIMIT: Duration = Duration::from_secs(2);
 /// For how long a kernel that cannot forget all names may hold that one does not exist: it cannot be told of those that nobody
@@ -156,11 +158,12 @@ impl Teller {
             match one {
                 Outdated::Name(path) | Outdated::Directory(path) => self.name(path, Notifier::forget_name),
                 Outdated::Doubtful(path) => self.name(path, Notifier::doubt_name),
-                Outdated::Tree(path) => {
-                    if let Some((parent, name)) = self.unknown(path) {
-                        self.send(|| self.notifier.forget_name(parent, name));
-                    }
-                }
+                Outdated::Tree(path) => match self.unknown(path) {
+                    Some((parent, name)) => self.send(|| self.notifier.forget_name(parent, name)),
+                    // The kernel has come to know it meanwhile.
+                    None if self.is_all(one) => self.forget_all(),
+                    None => {}
+                },
             }
         }
     }
@@ -200,7 +203,7 @@ impl Teller {
             self.send(|| self.notifier.pass_by(*directory));
         }
         let names = self.nodes.names_in(&known);
-        if names.len() > NAMES_MAX {
+        if names.len() > LISTED_MAX {
             return false;
         }
         for (parent, name) in names {

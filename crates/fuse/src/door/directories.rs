@@ -21,7 +21,13 @@ const CHECKPOINTS: usize = 1024;
 /// The open directories. As many as programs hold open.
 pub(crate) struct Directories {
     next: AtomicU64,
-    open: Mutex<HashMap<Handle, (NodeId, Arc<Mutex<Listing>>)>>,
+    open: Mutex<HashMap<Handle, Open>>,
+}
+
+/// One open of a directory.
+struct Open {
+    node: NodeId,
+    listing: Arc<Mutex<Listing>>,
 }
 
 /// Where in a listing a reader is.
@@ -65,12 +71,13 @@ impl Directories {
     /// The listing of `handle`, an open of the directory `node`; one that starts at the beginning if the handle is not known.
     pub(crate) fn get(&self, handle: Handle, node: NodeId) -> Arc<Mutex<Listing>> {
         let mut open = self.open.lock();
-        open.entry(handle).or_insert_with(|| (node, Arc::new(Mutex::new(Listing::new())))).1.clone()
+        let begin = || Open { node, listing: Arc::new(Mutex::new(Listing::new())) };
+        open.entry(handle).or_insert_with(begin).listing.clone()
     }
 
     /// Directories that are being read.
     pub(crate) fn open_nodes(&self) -> HashSet<NodeId> {
-        self.open.lock().values().map(|(node, _)| *node).collect()
+        self.open.lock().values().map(|open| open.node).collect()
     }
 
     pub(crate) fn release(&self, handle: Handle) {

@@ -134,7 +134,7 @@ fn a_listing_that_is_under_way_brings_no_outdated_names_back() {
         names.next().unwrap().unwrap();
         fixture.fake.put("/d/0500", "newer");
         assert!(fixture.let_go(std::slice::from_ref(&outdated)));
-        assert_eq!(names.filter(|name| name.is_ok()).count(), 999);
+        assert_eq!(names.filter(Result::is_ok).count(), 999);
         assert_eq!(fs::read_to_string(fixture.path("d/0500")).unwrap(), "newer", "{outdated:?}");
     }
 }

@@ -78,7 +78,7 @@ impl Run {
         all[self.random.random_range(0..all.len())]
     }
 
-    fn note(&mut self, what: String) {
+    fn note(&mut self, what: &str) {
         self.log.push_back(format!("{:.4} {what}", self.reference.at(Instant::now())));
         if self.log.len() > 60 {
             self.log.pop_front();
@@ -112,13 +112,13 @@ impl Run {
         let key = self.pick(&KEYS);
         let cloud = self.world().cloud.clone();
         if self.random.random_range(0..5) < 2 {
-            self.note(format!("delete {key}"));
+            self.note(&format!("delete {key}"));
             self.reference.change(key, None, || drop(cloud.objects.lock().remove(key)));
             return (key, Happened::Removed);
         }
         self.version += 1;
         let version = self.version;
-        self.note(format!("put {key} {version}"));
+        self.note(&format!("put {key} {version}"));
         let bytes = pattern(seed_of(key, version), SIZE);
         self.reference
             .change(key, Some(version), || drop(cloud.objects.lock().insert(key.to_owned(), (bytes, version))));
@@ -130,7 +130,7 @@ impl Run {
         let full = path(&format!("/ml/{at}"));
         let (turn, asked) = (self.kernel.turn(), Instant::now());
         if let Some(answer) = self.kernel.get(&full) {
-            self.note(format!("held {at} {:?}", answer.what));
+            self.note(&format!("held {at} {:?}", answer.what));
             self.check(at, answer.what, asked, "the kernel");
             return answer;
         }
@@ -147,7 +147,7 @@ impl Run {
             }
             Err(fault) => self.fail(&format!("lookup of {at}: {fault}")),
         };
-        self.note(format!("look {at} {:?} for {:?}", answer.what, answer.until.duration_since(asked)));
+        self.note(&format!("look {at} {:?} for {:?}", answer.what, answer.until.duration_since(asked)));
         self.check(at, answer.what, asked, "a lookup");
         self.kernel.hold(&full, &answer, turn);
         answer
@@ -176,7 +176,7 @@ impl Run {
             let page = match self.world().node.list(&context(), &full, &after, limit).await {
                 Ok(page) => page,
                 Err(fault) if matches!(fault.kind, FaultKind::NotFound | FaultKind::NotADirectory) => {
-                    self.note(format!("list {directory}: {:?}", fault.kind));
+                    self.note(&format!("list {directory}: {:?}", fault.kind));
                     let now = Instant::now();
                     let may_be = |what| self.reference.may_be(directory, what, self.oldest(what, asked), now);
                     let is_other = may_be(What::Nothing) || (1..=self.version).any(|nth| may_be(What::File(nth)));
@@ -199,7 +199,7 @@ impl Run {
                 None => break,
             }
         }
-        self.note(format!("list {directory} by {limit}: {names:?}"));
+        self.note(&format!("list {directory} by {limit}: {names:?}"));
         self.check(directory, What::Directory, asked, "a listing of itself");
         for at in PATHS.into_iter().filter(|at| parent(at) == directory) {
             let name = at.rsplit('/').next().unwrap_or_default();
@@ -237,7 +237,7 @@ impl Run {
         let Held { content, key, version, is_whole_here } = &self.held[nth];
         let (key, version, is_whole_here, content) = (*key, *version, *is_whole_here, content.clone());
         let answer = self.world().read(&content, start, SIZE as u64).await;
-        self.note(format!(
+        self.note(&format!(
             "read {key} {version} from {start}: {:?}",
             answer.as_ref().map(Vec::len).map_err(|f| f.kind)
         ));
@@ -263,7 +263,7 @@ impl Run {
 
     async fn refresh(&mut self, at: &'static str, is_tree: bool) {
         let begun = Instant::now();
-        self.note(format!("refresh {at:?}, all below: {is_tree}"));
+        self.note(&format!("refresh {at:?}, all below: {is_tree}"));
         let full = path(format!("/ml/{at}").trim_end_matches('/'));
         if let Err(fault) = self.world().node.refresh(&context(), &full, is_tree).await {
             self.fail(&format!("refresh: {fault}"));
@@ -273,12 +273,18 @@ impl Run {
                 self.reference.raise(known, begun);
             }
         }
+        // What leads to it is there, and nobody may be told otherwise.
+        let mut above = parent(at);
+        while !above.is_empty() && self.reference.is(at) != What::Nothing {
+            self.reference.raise(above, begun);
+            above = parent(above);
+        }
     }
 
     /// The origin tells of what happened, maybe much later.
     async fn event(&mut self, key: &'static str, what: Happened) {
         let begun = Instant::now();
-        self.note(format!("event {key} {what:?}"));
+        self.note(&format!("event {key} {what:?}"));
         let event = ObjectEvent { bucket: Some("b".to_owned()), key: key.to_owned(), what };
         if let Err(fault) = self.world().node.events(&context(), &path("/ml"), vec![event]).await {
             self.fail(&format!("events: {fault}"));
@@ -312,7 +318,7 @@ impl Run {
         } else {
             path(&format!("/ml/{key}"))
         };
-        self.note(format!("on its way: {at}, a listing: {is_list}"));
+        self.note(&format!("on its way: {at}, a listing: {is_list}"));
         let on_its_way = tokio::spawn(async move {
             match is_list {
                 true => node.list(&context(), &at, "", 100).await.map(drop),
@@ -324,7 +330,7 @@ impl Run {
         }
         self.version += 1;
         let version = (self.random.random_range(0..3) > 0).then_some(self.version);
-        self.note(format!("change {key} to {version:?}"));
+        self.note(&format!("change {key} to {version:?}"));
         self.reference.change(key, version, || {
             let mut objects = cloud.objects.lock();
             match version {
@@ -352,7 +358,7 @@ impl Run {
     }
 
     async fn restart(&mut self) {
-        self.note("restart".to_owned());
+        self.note("restart");
         let world = self.world.take().expect("it runs");
         let world = world.restarted(&self.setup).await;
         // Its mount has gone with it.
