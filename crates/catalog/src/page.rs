@@ -86,6 +86,11 @@ impl ListingHeld {
         self.generation.is_whole()
     }
 
+    /// Names of which it is not known what they stand for now: they are to be looked up before the listing is shown to who begins.
+    pub fn asks(&self) -> Vec<Arc<str>> {
+        self.generation.overlay.lock().asks()
+    }
+
     /// Whether any of its first names have come: somebody may be reading it.
     pub fn has_begun(&self) -> bool {
         self.generation.with_block("", false, |_, _| ()).is_some()

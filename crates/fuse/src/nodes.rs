@@ -6,6 +6,7 @@
 //! Size: 56 bytes a slot, at most 8/7 x 2 of that at the worst fill of the map (128), and one allocation a file
 //! (`packed`): some 180 bytes in all with a usual key and etag.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use forebay_model::{DirectoryEntry, Entry, FileEntry, NsPath};
@@ -130,11 +131,21 @@ impl Nodes {
         })
     }
 
-    /// The names in `directory` that the kernel knows. Looks at the whole table.
-    pub(crate) fn names_in(&self, directory: NodeId) -> Vec<Box<str>> {
+    /// The names in `directories` that the kernel knows. Looks at the whole table.
+    pub(crate) fn names_in(&self, directories: &HashSet<NodeId>) -> Vec<(NodeId, Box<str>)> {
+        self.names_where(|node| directories.contains(&node.parent))
+    }
+
+    /// All names that the kernel knows.
+    pub(crate) fn names(&self) -> Vec<(NodeId, Box<str>)> {
+        self.names_where(|_| true)
+    }
+
+    fn names_where(&self, is_wanted: impl Fn(&Node) -> bool) -> Vec<(NodeId, Box<str>)> {
         let names = |shard: &Mutex<HashMap<NodeId, Node>>| {
             let shard = shard.lock();
-            shard.values().filter(|node| node.parent == directory).map(|node| node.name().into()).collect::<Vec<_>>()
+            let wanted = shard.values().filter(|node| is_wanted(node));
+            wanted.map(|node| (node.parent, node.name().into())).collect::<Vec<_>>()
         };
         self.shards.iter().flat_map(names).collect()
     }

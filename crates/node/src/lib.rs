@@ -11,11 +11,13 @@
 mod beside;
 mod broken;
 mod fetch;
+mod holders;
 mod metrics;
 mod namespace;
 mod neighbours;
 mod node;
 mod origin;
+mod refresh;
 mod resolve;
 mod serve;
 mod single;

@@ -1,6 +1,9 @@
 //! What the node counts.
 
+use forebay_model::Happened;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 /// Counters of fetches.
@@ -52,6 +55,48 @@ impl ReadMetrics {
                 &self.bytes,
             ),
             ("read_faults", "Reads that failed", &self.faults),
+        ];
+        for (name, help, counter) in table {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}
+
+/// What events are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct EventLabel {
+    what: &'static str,
+}
+
+impl From<Happened> for EventLabel {
+    fn from(happened: Happened) -> Self {
+        let what = match happened {
+            Happened::Written => "written",
+            Happened::Removed => "removed",
+            Happened::Moved => "moved",
+        };
+        Self { what }
+    }
+}
+
+/// Counters of what was forgotten on request.
+#[derive(Debug, Default)]
+pub(crate) struct RefreshMetrics {
+    pub(crate) refreshes: Counter,
+    pub(crate) events: Family<EventLabel, Counter>,
+    pub(crate) ignored: Counter,
+    pub(crate) names: Counter,
+    pub(crate) mounts_late: Counter,
+}
+
+impl RefreshMetrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("events", "Events of origins about what a source shows", self.events.clone());
+        let table = [
+            ("refreshes", "Requests to forget a path", &self.refreshes),
+            ("events_ignored", "Events of origins about nothing that the source shows", &self.ignored),
+            ("refresh_names", "Names forgotten by requests and events", &self.names),
+            ("refresh_mounts_late", "Times that a mount's kernel let go later than anybody waited", &self.mounts_late),
         ];
         for (name, help, counter) in table {
             registry.register(name, help, counter.clone());

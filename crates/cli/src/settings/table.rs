@@ -130,6 +130,13 @@ settings! {
         /// names of sources and directories to whoever can connect.
         admin: SocketAddr = "127.0.0.1:7601", Flag::Value("admin", "ADDR");
 
+        /// File with the token that senders of events must show [default: none, and no events are taken].
+        ///
+        /// Set it when the origin tells of changes (S3 event notifications to `POST /v1/events/SOURCE` of the admin address): they
+        /// are seen at once then, however long attributes hold. The file is read at each request; it holds one line of 16 to
+        /// 1,024 characters without blanks, which the sender gives as `Authorization: Bearer TOKEN`.
+        events_token: Option<PathBuf> = "", Flag::Value("events-token", "FILE");
+
         /// Unix socket for commands [default: /run/forebay/node.sock, else $XDG_RUNTIME_DIR/forebay/node.sock].
         ///
         /// Set it when two processes run on one machine; commands then find each by `--node` or `FOREBAY_NODE`.

@@ -63,7 +63,7 @@ impl Door {
             Ok(found) => self.answer_found(answer, parent, path, &found, before),
             Err(fault) if fault.kind == FaultKind::NotFound && !fault.fresh_for.is_zero() => {
                 self.metrics.error(Errno::NO_ENTRY);
-                answer.absent(fault.fresh_for.min(NAME_FRESH_MAX));
+                answer.absent(fault.fresh_for.min(self.invalidator.absent_max().unwrap_or(NAME_FRESH_MAX)));
             }
             Err(fault) => self.fail(answer, "lookup", parent, &fault),
         }

@@ -23,7 +23,6 @@ use crate::session::{
     Handler,
 };
 use complaints::Complaints;
-use directories::Directories;
 use first_reads::FirstReads;
 use opens::Opens;
 
@@ -35,6 +34,7 @@ mod lookup;
 mod opens;
 mod read;
 
+pub(crate) use directories::Directories;
 pub(crate) use opens::PassthroughState;
 
 /// The handler. Cheap to clone.
@@ -49,7 +49,7 @@ pub(crate) struct Inner {
     request_limit: Duration,
     refuse_programs: Vec<String>,
     nodes: Arc<Nodes>,
-    directories: Directories,
+    directories: Arc<Directories>,
     opens: Opens,
     passthrough: PassthroughState,
     invalidator: Invalidator,
@@ -94,7 +94,7 @@ impl Door {
             request_limit: options.request_limit,
             refuse_programs: options.refuse_programs.clone(),
             nodes,
-            directories: Directories::new(),
+            directories: Arc::new(Directories::new()),
             opens: Opens::new(),
             passthrough: PassthroughState::new(options.kind),
             invalidator,
@@ -110,6 +110,10 @@ impl Door {
 
     pub(crate) fn nodes(&self) -> &Arc<Nodes> {
         &self.nodes
+    }
+
+    pub(crate) fn directories(&self) -> &Arc<Directories> {
+        &self.directories
     }
 
     pub(crate) fn passthrough(&self) -> &PassthroughState {

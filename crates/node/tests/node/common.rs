@@ -81,9 +81,11 @@ impl Upstream for Cloud {
 
     async fn stat(&self, key: &str, _: Instant) -> Result<Observed, Fault> {
         self.stats.fetch_add(1, Ordering::Relaxed);
+        // The answer is made when it is asked for, and may be long on its way.
+        let seen = self.seen(key);
         let _place = self.gate.acquire().await;
         self.fail()?;
-        Ok(self.seen(key))
+        Ok(seen)
     }
 
     async fn has_prefix(&self, prefix: &str, _: Instant) -> Result<bool, Fault> {
@@ -98,17 +100,18 @@ impl Upstream for Cloud {
     ) -> Result<(), Fault> {
         self.lists.fetch_add(1, Ordering::Relaxed);
         let _end = Ended(&self.lists_ended);
+        let keys: Vec<String> = self.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+        let observe = |key: &String| match key[prefix.len()..].split_once('/') {
+            Some((name, _)) => (format!("{prefix}{name}/"), Observed::Directory),
+            None => (key.clone(), self.seen(key)),
+        };
+        let seen: Vec<_> = keys.iter().map(observe).collect();
         let _place = self.gate.acquire().await;
         self.fail()?;
-        let keys: Vec<String> = self.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect();
-        for part in keys.chunks(1000) {
+        for part in seen.chunks(1000) {
             self.parts.acquire().await.expect("it is never closed").forget();
             self.fail()?;
-            let observe = |key: &String| match key[prefix.len()..].split_once('/') {
-                Some((name, _)) => (format!("{prefix}{name}/"), Observed::Directory),
-                None => (key.clone(), self.seen(key)),
-            };
-            sink(part.iter().map(observe).collect())?;
+            sink(part.to_vec())?;
         }
         Ok(())
     }
@@ -172,6 +175,8 @@ pub(crate) struct World {
     pub(crate) store: Arc<Store>,
     pub(crate) node: Arc<Node>,
     pub(crate) directory: Arc<TempDir>,
+    /// Of its catalog.
+    name: String,
 }
 
 pub(crate) struct Setup {
@@ -202,15 +207,16 @@ pub(crate) fn world(setup: &Setup) -> World {
         chunk: 50_000,
     });
     let directory = Arc::new(tempfile::tempdir().expect("a directory"));
-    let (store, node) = store_and_node(setup, &cloud, &directory);
-    World { store, node, cloud, directory }
+    let name = new_name();
+    let (store, node) = store_and_node(setup, &cloud, &directory, &name);
+    World { store, node, cloud, directory, name }
 }
 
 pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Arc<Node> {
-    store_and_node(setup, cloud, directory).1
+    store_and_node(setup, cloud, directory, &new_name()).1
 }
 
-fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Arc<Store>, Arc<Node>) {
+fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir, name: &str) -> (Arc<Store>, Arc<Node>) {
     let cache = DirectoryOptions::new(directory.path().join("cache"), Capacity::Bytes(ByteSize(setup.capacity)));
     let (store, _) = Store::open(&StoreOptions::new(vec![cache])).expect("a store");
     let store = Arc::new(store);
@@ -223,7 +229,7 @@ fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Ar
         registry,
         open: Box::new(move |spec| open(spec, upstream.clone())),
         store: store.clone(),
-        catalog: catalog(directory),
+        catalog: catalog(directory, name),
         fetch: FetchSettings {
             memory: ByteSize(setup.memory),
             read_ahead_max: ByteSize(32 << 20),
@@ -253,12 +259,26 @@ fn open(spec: &SourceSpec, cloud: Arc<Cloud>) -> Result<Source, Fault> {
 }
 
 /// A catalog of its own for each node: two of them may live at once.
-fn catalog(directory: &TempDir) -> Catalog {
+fn new_name() -> String {
     static CATALOGS: AtomicU64 = AtomicU64::new(0);
-    let nth = CATALOGS.fetch_add(1, Ordering::Relaxed);
-    let directory = directory.path().join(format!("catalog-{nth}"));
-    let options = CatalogOptions { directory, disk: ByteSize(256 << 20), memory: ByteSize(64 << 20) };
-    Catalog::open(&options).expect("a catalog")
+    format!("catalog-{}", CATALOGS.fetch_add(1, Ordering::Relaxed))
+}
+
+fn catalog(directory: &TempDir, name: &str) -> Catalog {
+    let options = CatalogOptions {
+        directory: directory.path().join(name),
+        disk: ByteSize(256 << 20),
+        memory: ByteSize(64 << 20),
+    };
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Catalog::open(&options) {
+            Ok(catalog) => return catalog,
+            // Listings that nobody waits for may hold that of the node before a moment longer.
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 pub(crate) fn context() -> Context {
@@ -276,6 +296,19 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Bytes {
 }
 
 impl World {
+    /// Ends the node in order and starts another on what it has left.
+    pub(crate) async fn restarted(self, setup: &Setup) -> Self {
+        let Self { cloud, store, node, directory, name } = self;
+        node.close().expect("it closes");
+        let last = Arc::downgrade(&node);
+        drop((node, store));
+        while last.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (store, node) = store_and_node(setup, &cloud, &directory, &name);
+        Self { cloud, store, node, directory, name }
+    }
+
     pub(crate) async fn content(&self, at: &str) -> Content {
         let found = self.node.lookup(&context(), &path(at)).await.expect(at);
         match found.entry {

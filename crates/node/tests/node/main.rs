@@ -4,6 +4,7 @@
 
 mod common;
 mod fetch;
+mod freshness;
 mod listings;
 mod lookups;
 mod sources;
