@@ -19,6 +19,7 @@ mod nodeid;
 mod nodes;
 mod options;
 mod packed;
+mod pruner;
 mod session;
 
 pub use error::MountError;

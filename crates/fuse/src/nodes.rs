@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay_model::{DirectoryEntry, Entry, FileEntry, NsPath};
 use hashbrown::HashMap;
@@ -17,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::nodeid::NodeId;
 use crate::packed::PackedFile;
+use crate::pruner::Bell;
 
 /// Parts of the table, each with a lock: more than threads that work at once, so that they seldom meet.
 const SHARDS: usize = 64;
@@ -31,6 +33,9 @@ pub(crate) struct Nodes {
     root_entry: Arc<DirectoryNode>,
     shards: Vec<Mutex<HashMap<NodeId, Node>>>,
     known: Gauge,
+    bell: Bell,
+    /// The shard in which files that are not used are looked for next.
+    next: AtomicUsize,
 }
 
 struct Node {
@@ -59,22 +64,48 @@ pub(crate) enum Known {
 }
 
 impl Nodes {
-    /// A table that knows the root only. `known` shows how many it holds.
-    pub(crate) fn new(root: NsPath, root_entry: DirectoryEntry, known: Gauge) -> Self {
+    /// A table that knows the root only. `known` shows how many it holds, and `bell` is told.
+    pub(crate) fn new(root: NsPath, root_entry: DirectoryEntry, known: Gauge, bell: Bell) -> Self {
         let root_entry = Arc::new(DirectoryNode { path: root.clone(), parent: NodeId::ROOT, entry: root_entry });
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { root, root_entry, shards, known }
+        Self { root, root_entry, shards, known, bell, next: AtomicUsize::new(0) }
     }
 
-    /// What `node` stands for; none if the kernel should not know it.
+    /// How many it holds.
+    pub(crate) fn known(&self) -> usize {
+        usize::try_from(self.known.get()).unwrap_or_default()
+    }
+
+    /// Up to `most` files; those first that [`Self::get`] has not given for a while.
+    pub(crate) fn least_used(&self, most: usize) -> Vec<NodeId> {
+        let mut found = Vec::with_capacity(most);
+        // Twice around: what was used at first is not used any more at the second look.
+        for _ in 0..2 * SHARDS {
+            if found.len() >= most {
+                break;
+            }
+            let mut shard = self.shards[self.next.fetch_add(1, Ordering::Relaxed) % SHARDS].lock();
+            let unused = shard.iter_mut().filter_map(|(id, node)| match &mut node.what {
+                What::File(file) => (!file.take_used()).then_some(*id),
+                What::Directory(_) => None,
+            });
+            found.extend(unused.take(most - found.len()));
+        }
+        found
+    }
+
+    /// What `node` stands for, for whoever uses it; none if the kernel should not know it.
     pub(crate) fn get(&self, node: NodeId) -> Option<Known> {
         if node == NodeId::ROOT {
             return Some(Known::Directory(self.root_entry.clone()));
         }
-        let shard = self.shard(node).lock();
-        Some(match &shard.get(&node)?.what {
+        let mut shard = self.shard(node).lock();
+        Some(match &mut shard.get_mut(&node)?.what {
             What::Directory(directory) => Known::Directory(directory.clone()),
-            What::File(file) => Known::File(Arc::new(file.unpack())),
+            What::File(file) => {
+                file.mark_used();
+                Known::File(Arc::new(file.unpack()))
+            }
         })
     }
 
@@ -168,7 +199,7 @@ impl Nodes {
                     Entry::File(file) => What::File(PackedFile::new(name, file)),
                 };
                 slot.insert(Node { parent, lookups: 1, what });
-                self.known.inc();
+                self.bell.known(usize::try_from(self.known.inc() + 1).unwrap_or_default());
                 true
             }
         }
@@ -204,6 +235,10 @@ mod tests {
     use forebay_model::{Content, ContentId, TimestampNs, Version};
 
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::pruner::pruner;
+
+    const MAX: usize = 1_000;
 
     fn file(id: u128) -> Entry {
         let version = Version::Id(id.to_string().into());
@@ -212,7 +247,8 @@ mod tests {
     }
 
     fn nodes() -> Nodes {
-        Nodes::new(NsPath::root(), DirectoryEntry { mtime: TimestampNs(0) }, Gauge::default())
+        let (bell, _) = pruner(MAX, Arc::new(Metrics::new()));
+        Nodes::new(NsPath::root(), DirectoryEntry { mtime: TimestampNs(0) }, Gauge::default(), bell)
     }
 
     fn path(text: &str) -> NsPath {
@@ -249,6 +285,28 @@ mod tests {
         let id = nodes.remember(NodeId::ROOT, &path("/a"), "a", &file(1)).unwrap();
         assert_eq!(id, NodeId::derive(&path("/a"), &file(1), 1));
         assert_eq!(nodes.number(NodeId::ROOT, &path("/a"), "a", &file(1)), id);
+    }
+
+    #[test]
+    fn files_that_are_not_used_are_found_first() {
+        let nodes = nodes();
+        let named = |n: usize| {
+            let name = format!("f{n}");
+            nodes.remember(NodeId::ROOT, &path(&format!("/{name}")), &name, &file(n as u128)).unwrap()
+        };
+        let all: Vec<NodeId> = (0..MAX).map(named).collect();
+        let directory = Entry::Directory(DirectoryEntry { mtime: TimestampNs(0) });
+        nodes.remember(NodeId::ROOT, &path("/d"), "d", &directory).unwrap();
+        let (used, unused) = all.split_at(MAX / 4);
+        used.iter().for_each(|id| drop(nodes.get(*id)));
+        let mut found = nodes.least_used(unused.len());
+        found.sort_unstable_by_key(|id| id.0);
+        let mut expected = unused.to_vec();
+        expected.sort_unstable_by_key(|id| id.0);
+        assert_eq!(found, expected);
+        // If that is not enough, used ones go too; directories never.
+        assert_eq!(nodes.least_used(2 * MAX).len(), MAX);
+        assert_eq!(nodes.known(), MAX + 1);
     }
 
     #[test]

@@ -26,6 +26,8 @@ const BY_STAMP: u8 = 3;
 const BY_FILE_STAMP: u8 = 4;
 /// The key does not end in the name.
 const OWN_NAME: u8 = 0x80;
+/// It was used since that was last asked.
+const USED: u8 = 0x40;
 
 /// A file under a name.
 pub(crate) struct PackedFile {
@@ -64,6 +66,18 @@ impl PackedFile {
         ContentId::from_u128(u128::from_le_bytes(self.array(ID)))
     }
 
+    /// It is used.
+    pub(crate) fn mark_used(&mut self) {
+        self.bytes[KIND] |= USED;
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(crate) fn take_used(&mut self) -> bool {
+        let was_used = self.bytes[KIND] & USED != 0;
+        self.bytes[KIND] &= !USED;
+        was_used
+    }
+
     /// The file as it was packed.
     pub(crate) fn unpack(&self) -> FileEntry {
         let content = Content {
@@ -80,7 +94,7 @@ impl PackedFile {
         let at = self.name_end();
         let stamp =
             |file| Version::Stamp { mtime: TimestampNs(self.number(at) as i64), size: self.number(at + 8), file };
-        match self.bytes[KIND] & !OWN_NAME {
+        match self.bytes[KIND] & !(OWN_NAME | USED) {
             BY_ID => Version::Id(text(&self.bytes[at..]).into()),
             BY_ETAG => Version::Etag(text(&self.bytes[at..]).into()),
             BY_DIGEST => Version::Etag(format!("\"{:032x}\"", u128::from_be_bytes(self.array(at))).into()),
@@ -181,8 +195,11 @@ mod tests {
         for version in versions {
             for (name, key) in [("a", "k/a"), ("ü", "ü"), ("other", "k/a"), ("other", ""), (&long[2..], &*long)] {
                 let file = file(key, version.clone());
-                let packed = PackedFile::new(name, &file);
+                let mut packed = PackedFile::new(name, &file);
+                assert!(!packed.take_used());
+                packed.mark_used();
                 assert_eq!((packed.name(), packed.id(), packed.unpack()), (name, file.content.id, file));
+                assert!(packed.take_used() && !packed.take_used());
             }
         }
     }
