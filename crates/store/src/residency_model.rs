@@ -108,9 +108,17 @@ fn step(world: &Arc<World>, step: impl FnOnce(&World) + Send + 'static) -> Box<d
     Box::new(move || step(&world))
 }
 
+/// Tries all orders in which threads are interrupted up to three times, which finds nearly all there is to find; `LOOM_MAX_PREEMPTIONS` is
+/// another bound.
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(model);
+}
+
 #[test]
 fn nobody_reads_a_hole() {
-    loom::model(|| {
+    check(|| {
         let world = World::new();
         world.write();
         let read = |world: &World| assert_ne!(world.read(), Some(0), "a hole was read");
@@ -121,7 +129,7 @@ fn nobody_reads_a_hole() {
 
 #[test]
 fn who_sees_a_page_sees_its_bytes() {
-    loom::model(|| {
+    check(|| {
         let world = World::new();
         let read =
             |world: &World| assert!(world.read().is_none_or(|bytes| bytes == BYTES), "bytes that were not written");
@@ -136,7 +144,7 @@ fn who_sees_a_page_sees_its_bytes() {
 
 #[test]
 fn what_is_counted_is_what_is_there() {
-    loom::model(|| {
+    check(|| {
         let world = World::new();
         world.pages.publish(&world.extent, PAGE);
         world.pages.publish(&world.extent, OTHER);
@@ -155,7 +163,7 @@ fn what_is_counted_is_what_is_there() {
 
 #[test]
 fn a_page_that_is_here_is_verified() {
-    loom::model(|| {
+    check(|| {
         let world = World::new();
         let look = |world: &World| {
             let resident = world.extent.resident();
@@ -169,7 +177,7 @@ fn a_page_that_is_here_is_verified() {
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn an_evictor_that_does_not_wait_is_found() {
-    loom::model(|| {
+    check(|| {
         let world = World::new();
         world.write();
         let hasty = |world: &World| {

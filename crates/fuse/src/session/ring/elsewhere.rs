@@ -34,11 +34,13 @@ impl<T> Elsewhere<T> {
 
     /// The thread sleeps after one more look: it is woken for what comes from now on.
     pub(super) fn falls_asleep(&self) {
-        self.is_asleep.store(true, Ordering::SeqCst);
+        // Exchanged where a store would do, for the same price: loom does not know that nothing comes between the two halves of
+        // an exchange by another thread, and takes this for older than it.
+        self.is_asleep.swap(true, Ordering::SeqCst);
     }
 
     /// The thread looks by itself again.
     pub(super) fn wakes_up(&self) {
-        self.is_asleep.store(false, Ordering::SeqCst);
+        self.is_asleep.swap(false, Ordering::SeqCst);
     }
 }
