@@ -380,7 +380,7 @@ impl Catalog {
         let now = Instant::now();
         let (at, when) = (asked.at, self.disk.clock.at(asked.when));
         let what = What::of(seen);
-        let mut known = Known { what: Told::of(source, path, what.clone()), at, when };
+        let known = Known { what: Told::of(source, path, what.clone()), at, when };
         let _order = path.parent().map(|parent| self.shelf.order_of(&parent));
         // A slower answer to an older question does not replace a newer one, and is not held by whoever gets it.
         let before = self.entries.get(path).or_else(|| self.on_disk(source, path));
@@ -388,10 +388,8 @@ impl Catalog {
             before.is_none_or(|before| before.at <= at) && at >= self.shelf.forgotten.of_name(path.as_str());
         if is_newest {
             self.keep(source, path, known.clone(), &what);
-        } else {
-            known.when = 0;
         }
-        match self.tell(source, &known, now) {
+        match if is_newest { self.tell(source, &known, now) } else { Held::Unknown } {
             Held::Unknown => match known.what {
                 Told::Entry(entry) => Held::Found(Found { entry, fresh_for: Duration::ZERO }),
                 Told::Absent | Told::Ask => Held::Absent(Duration::ZERO),
