@@ -1,7 +1,7 @@
 //! Pages of a listing from any point on, in the order of the keys' bytes: what listing in parallel stands on.
 //!
-//! OpenDAL builds, signs and sends the requests and follows the tokens. Where the pages are XML of S3's kind they are read
-//! here (`crate::list_xml`), past OpenDAL.
+//! OpenDAL builds, signs and sends the requests and follows the tokens. The pages themselves are read here (`crate::list_xml`,
+//! `crate::list_json`), past OpenDAL.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::error::{OriginError, OriginErrorKind};
 use crate::explain::Failure;
-use crate::list_xml::XmlPage;
+use crate::list_page::ListPage;
 use crate::listing::{BATCH, Listed};
 use crate::metrics::Op;
 use crate::remote::{Mishap, Remote, Try};
@@ -62,8 +62,8 @@ impl RemotePager {
     }
 
     /// What is given out of a page: sorted, without the prefix itself.
-    fn page(&self, read: XmlPage) -> Result<Page, Mishap> {
-        let XmlPage { objects: mut entries, prefixes, is_truncated, .. } = read;
+    fn page(&self, read: ListPage) -> Result<Page, Mishap> {
+        let ListPage { objects: mut entries, prefixes, is_truncated, .. } = read;
         let is_sorted = |entries: &[Listed]| entries.is_sorted_by(|a, b| a.key() < b.key());
         let is_ordered = is_sorted(&entries) && is_sorted(&prefixes);
         let is_mixed = !prefixes.is_empty();

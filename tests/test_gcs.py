@@ -1,0 +1,88 @@
+"""Google Cloud Storage, by two emulators: one says which generation it answers with, the other does not."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from support import gcs, readers
+from support.origin_suite import Origin, OriginSuite
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_server():
+    server = gcs.fake_gcs_server()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def gcp_storage_emulator():
+    server = gcs.gcp_storage_emulator()
+    yield server
+    server.end()
+
+
+class GcsOrigin(Origin):
+    # One of them takes one request at a time.
+    writers = 1
+
+    def __init__(self, server):
+        self.server = server
+        self.bucket = server.bucket()
+        self.url = f"gs://{self.bucket}/t x"
+        self.options = self.anonymous(server.endpoint)
+
+    def anonymous(self, endpoint: str) -> dict:
+        return {"endpoint": endpoint, "keys": None, "flags": ["--credentials", "anonymous"]}
+
+    def at(self, address: str):
+        return self.url, self.anonymous(f"http://{address}")
+
+    def put(self, name: str, content: bytes):
+        self.server.put(self.bucket, f"t x/{name}", content)
+
+    def delete(self, name: str):
+        self.server.delete(self.bucket, f"t x/{name}")
+
+
+@pytest.fixture(params=["fake_gcs_server", "gcp_storage_emulator"])
+def origin(request):
+    return GcsOrigin(request.getfixturevalue(request.param))
+
+
+class TestGcs(OriginSuite):
+    pass
+
+
+def test_missing_bucket(origin, forebay):
+    """A bucket that does not exist: EACCES, and the log names it."""
+    fb = forebay("gs://no-such-bucket", **origin.options)
+    assert readers.read_errno(fb.path("a")) == "EACCES"
+    with pytest.raises(PermissionError):
+        os.listdir(fb.mount)
+    assert "no-such-bucket" in fb.errors()
+
+
+def test_no_credentials(origin, forebay):
+    """No credentials at all: EACCES, and a message that names the variable to set."""
+    origin.put("a", b"x")
+    fb = forebay(origin.url, **{**origin.options, "flags": []})
+    assert readers.read_errno(fb.path("a")) == "EACCES"
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in fb.errors(), fb.errors()
+
+
+def test_large_directory_by_many_listers(fake_gcs_server, proxy_before, forebay):
+    """A directory of many pages is listed by several requests at one time, each from a key of its own (`startOffset`)."""
+    origin = GcsOrigin(fake_gcs_server)
+    names = [f"{number:05d}" for number in range(0, 24_000, 2)]
+    origin.writers = 16
+    origin.put_all({f"d/{name}": b"" for name in names})
+    proxy = proxy_before(fake_gcs_server.address)
+    proxy.faults({"fault": "latency", "ms": 30})
+    url, options = origin.at(proxy.address)
+    fb = forebay(url, **options)
+    assert os.listdir(fb.path("d")) == names or sorted(os.listdir(fb.path("d"))) == names
+    steals = sum(value for name, value in fb.metrics().items() if name.startswith("forebay_origin_list_steals"))
+    assert steals > 0, "one lister did it all"
