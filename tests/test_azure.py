@@ -7,7 +7,8 @@ import os
 import pytest
 
 from support import azurite, readers
-from support.origin_suite import Origin, OriginSuite
+from support.data import body
+from support.origin_suite import FAR, LARGE, Origin, OriginSuite
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +87,16 @@ def test_missing_container(origin, forebay):
     with pytest.raises(PermissionError):
         os.listdir(fb.mount)
     assert "no-such-container" in fb.errors()
+
+
+def test_a_change_is_seen_by_its_etag(origin, forebay, scratch):
+    """A new blob of the same size and the same second is told apart from the old one by its etag."""
+    origin.put("o", body("old", LARGE))
+    fb = forebay(origin.url, **origin.options)
+    held = readers.Held(fb.path("o"), scratch / "held.log")
+    try:
+        assert held.read(0, 1000)["length"] == 1000
+        origin.put("o", body("new", LARGE))
+        assert held.read(FAR, 1000) == {"errno": "ESTALE"}
+    finally:
+        held.end()

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from support import gcs, readers
-from support.origin_suite import Origin, OriginSuite
+from support.data import body
+from support.origin_suite import FAR, LARGE, Origin, OriginSuite
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +87,33 @@ def test_large_directory_by_many_listers(fake_gcs_server, proxy_before, forebay)
     assert os.listdir(fb.path("d")) == names or sorted(os.listdir(fb.path("d"))) == names
     steals = sum(value for name, value in fb.metrics().items() if name.startswith("forebay_origin_list_steals"))
     assert steals > 0, "one lister did it all"
+
+
+def change_under_an_open_file(origin, forebay, proxy, log) -> list[dict]:
+    """Reads a file in two parts between which its object changes; gives what was asked of the origin for the second."""
+    origin.put("o", body("old", LARGE))
+    url, options = origin.at(proxy.address)
+    fb = forebay(url, **options)
+    held = readers.Held(fb.path("o"), log)
+    try:
+        assert held.read(0, 1000)["length"] == 1000
+        origin.put("o", body("new", LARGE))
+        proxy.reset()
+        assert held.read(FAR, 1000) == {"errno": "ESTALE"}
+    finally:
+        held.end()
+    return proxy.requests()
+
+
+def test_a_change_is_seen_by_its_generation(fake_gcs_server, proxy_before, forebay, scratch):
+    """A new object of the same size is told apart by the generation that the answer names."""
+    proxy = proxy_before(fake_gcs_server.address)
+    asked = change_under_an_open_file(GcsOrigin(fake_gcs_server), forebay, proxy, scratch / "held.log")
+    assert any("ifGenerationMatch" in request["target"] for request in asked), asked
+
+
+def test_an_answer_that_says_nothing_is_followed_by_a_stat(gcp_storage_emulator, proxy_before, forebay, scratch):
+    """Where answers do not name their version and preconditions are ignored, a stat after each read finds the change."""
+    proxy = proxy_before(gcp_storage_emulator.address)
+    asked = change_under_an_open_file(GcsOrigin(gcp_storage_emulator), forebay, proxy, scratch / "held.log")
+    assert any("alt=media" not in request["target"] for request in asked), asked

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 22] = [
+const SURFACE: [(&str, &[&str]); 23] = [
     (
         "up",
         &[
@@ -58,6 +58,7 @@ const SURFACE: [(&str, &[&str]); 22] = [
     ("source remove", &[]),
     ("bench", &[]),
     ("bench eviction", &["--cache", "--plot", "--trace"]),
+    ("bench mount", &["--existing", "--files", "--large", "--native", "--seconds", "--size", "--threads"]),
     ("trace", &[]),
     ("trace start", &["--limit"]),
     ("trace stop", &[]),
