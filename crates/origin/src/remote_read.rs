@@ -250,7 +250,11 @@ async fn open(attempt: &Try, object: &str, wanted: &Wanted) -> Result<Opened, Mi
     let (_, arguments, _): (BytesRange, OpRead, OpReader) = arguments.into();
     let reader = attempt.service.read_dyn(&attempt.context, object, arguments)?;
     let range = BytesRange::new(wanted.range.start, Some(wanted.range.len()));
-    let (reply, stream) = reader.open_dyn(range).await?;
+    let (reply, stream) = reader.open_dyn(range).await.map_err(|error| {
+        // A range behind the end of an object that has become shorter: some servers answer with one that ends before it begins.
+        let is_other = matches!(attempt.notes.lock().content_range, Some((_, _, Some(total))) if total != wanted.size);
+        if is_other { Mishap::Judged(Failure::changed()) } else { Mishap::OpenDal(error) }
+    })?;
     if wanted.scheme == Scheme::Hdfs {
         return Ok(Opened { stream, skip: 0, runs_over: false, is_proved: false });
     }
