@@ -252,9 +252,16 @@ def test_file_system_figures(mounted):
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_inode_numbers_survive(tree, forebay, kind, how):
+@pytest.mark.parametrize("where", ["file", "s3"])
+def test_inode_numbers_survive(request, tree, forebay, kind, how, where):
     """Inode numbers, times and sizes of files and directories are the same after a restart and after a crash."""
-    fb = forebay(f"file://{tree}", kind=kind)
+    url, endpoint = f"file://{tree}", None
+    if where == "s3":
+        s3 = request.getfixturevalue("s3")
+        url, endpoint = s3.url, s3.weed.endpoint
+        for name, content in files_of(tree).items():
+            s3.put(name, content)
+    fb = forebay(url, kind=kind, endpoint=endpoint)
 
     def all_stats() -> dict:
         found = {}
@@ -270,7 +277,7 @@ def test_inode_numbers_survive(tree, forebay, kind, how):
     # "." of a directory is the directory again: each other number is its own.
     assert len(set(numbers)) == len({os.path.normpath(name) for name in before})
     fb.stop() if how == "stop" else fb.kill()
-    fb.restart(kind=kind)
+    fb.restart(kind=kind, endpoint=endpoint)
     assert all_stats() == before
 
 

@@ -192,6 +192,21 @@ class OriginSuite:
         assert readers.read_file(fb.path("o")) == content
         assert bytes_fetched(fb) == 0
 
+    def test_commands(self, origin, forebay, scratch):
+        """`ls`, `cat` and `cp -r` by a running process, `source add` of the same origin, and `doctor`."""
+        files = {"a": body("a", 10_000), "d/e f/%": body("b", 2_000_000)}
+        origin.put_all(files)
+        fb = forebay(origin.url, **origin.options)
+        assert sorted(fb.cli("ls", "/data", check=True).stdout.split()) == ["a", "d/"]
+        assert fb.cli("cat", "/data/a", text=False, check=True).stdout == files["a"]
+        fb.cli("cp", "-r", "/data", str(scratch / "copy"), check=True)
+        assert {name: (scratch / "copy" / name).read_bytes() for name in files} == files
+        endpoint = ["--endpoint", fb.endpoint] if fb.endpoint else []
+        fb.cli("source", "add", "/again", origin.url, *endpoint, *fb.flags, check=True)
+        assert fb.cli("cat", "/again/d/e f/%", text=False, check=True).stdout == files["d/e f/%"]
+        done = fb.cli("doctor", origin.url, *endpoint, *fb.flags, seconds=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def test_dead_endpoint(self, origin, forebay):
         """Where nobody listens the mount comes up, and reads fail in time."""
         url, options = origin.at(f"127.0.0.1:{free_port()}")

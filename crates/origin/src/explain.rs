@@ -91,7 +91,7 @@ fn by_status(scheme: Scheme, op: Op, status: u16, notes: &Notes) -> Failure {
         (408 | 425 | 429 | 499 | 500 | 502..=504 | 509, _) => transient(said, notes),
         (405 | 501, _) => Failure::last(OriginErrorKind::Unsupported, format!("{said}; the server cannot do this")),
         (407, _) => denied(PROXY_CREDENTIALS),
-        (401, _) => renewable("give valid credentials"),
+        (401, _) => renewable(&format!("give valid credentials: {}", where_credentials_come_from(scheme))),
         (403, _) if scheme.is_web() => denied("the server does not let this object be read"),
         // S3 answers a HEAD without a body, so nothing says why.
         (400 | 403, "") => renewable(&permissions(scheme)),
@@ -234,6 +234,7 @@ mod tests {
         check(503, "SlowDown", Unavailable, true, "SlowDown");
         check(500, "InternalError", Unavailable, true, "");
         check(429, "", Unavailable, true, "429");
+        check(401, "", Denied, false, "AWS_ACCESS_KEY_ID");
         check(400, "RequestTimeout", Unavailable, true, "");
         check(501, "NotImplemented", Unsupported, false, "");
     }
