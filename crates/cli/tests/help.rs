@@ -60,6 +60,7 @@ const SURFACE: [(&str, &[&str]); 23] = [
     ("source remove", &[]),
     ("bench", &[]),
     ("bench eviction", &["--cache", "--plot", "--trace"]),
+    ("bench mount", &["--existing", "--files", "--large", "--native", "--seconds", "--size", "--threads"]),
     ("trace", &[]),
     ("trace start", &["--limit"]),
     ("trace stop", &[]),

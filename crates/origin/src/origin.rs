@@ -33,7 +33,7 @@ pub struct ObjectMeta {
 /// How an origin proves that bytes belong to a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Proof {
-    /// The request carries the version (`If-Match`), and the answer's etag is compared.
+    /// The request carries the version (`If-Match`), and the answer's is compared; where that has none, a stat follows.
     Precondition,
     /// The answer's etag, or its time and size, are compared; a precondition is sent where there is an etag.
     Response,
