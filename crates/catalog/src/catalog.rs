@@ -310,6 +310,17 @@ impl Catalog {
         self.held(source, path, now).filter(|held| !held.fresh_for.is_zero() && held.generation.is_told())
     }
 
+    /// What is known of the names of the directory `path`, to see which come after one: the listing that answers lookups, else
+    /// one that is on its way. Names may be missing.
+    pub fn names(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Option<ListingHeld> {
+        let is_fresh = |held: &ListingHeld| !held.fresh_for.is_zero();
+        self.held(source, path, now).filter(is_fresh).or_else(|| {
+            let generation = self.shelf.filling(source, path).into_iter().next()?;
+            let fresh_for = self.disk.clock.left(generation.when, source.freshness.of_listings(), now);
+            Some(ListingHeld { generation, fresh_for }).filter(is_fresh)
+        })
+    }
+
     /// The listing of the directory `path` for a reader that is in the middle of it: also one that may not be begun on
     /// any more.
     pub fn listing_to_continue(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Option<ListingHeld> {

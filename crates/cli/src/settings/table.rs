@@ -300,6 +300,12 @@ settings! {
         ///
         /// Raise it for few readers at a far origin, lower it for very many readers. The budget of memory stands above it.
         max: ByteSize = "64MiB", Flag::Absent;
+
+        /// Fetch the next files of a directory while its files are read one after the other, in order or with a stride.
+        ///
+        /// Set it to `no` when requests or traffic are paid for and programs stop half-way through directories. Files of which
+        /// more than half would not be read are left alone anyway.
+        files: bool = "yes", Flag::Absent;
     }
 
     /// The store.

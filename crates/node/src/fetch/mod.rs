@@ -9,6 +9,7 @@
 
 mod budget;
 mod fetcher;
+mod files_ahead;
 mod flight;
 mod read_ahead;
 mod runs;

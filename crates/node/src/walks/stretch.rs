@@ -1,0 +1,89 @@
+//! Files of a directory that follow each other in its listing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use forebay_model::FileEntry;
+
+use super::recent::Place;
+
+/// Files that are known of a stretch at most, when more come: with [`super::table`]'s number of stretches, and some 300 bytes a
+/// file, 10 MiB.
+pub(super) const FILES_MAX: usize = 2_048;
+
+/// Files of a directory, in the order of its listing.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) id: u64,
+    pub(super) directory: u64,
+    /// Position of the first file.
+    first: u64,
+    files: VecDeque<Arc<FileEntry>>,
+    /// Whether position 0 is the directory's first file.
+    is_from_start: bool,
+    /// The last name that was looked at, be it a file's or not.
+    pub(super) last: Box<str>,
+    /// Whether names follow.
+    pub(super) more: bool,
+    pub(super) is_loading: bool,
+    /// Until so many reads nothing more is asked for: the listing has not come so far.
+    pub(super) pause: u64,
+    /// Until when its versions may be used.
+    pub(super) until: Option<Instant>,
+    /// When it was last used, in reads.
+    pub(super) used_at: u64,
+}
+
+impl Stretch {
+    pub(super) fn new(id: u64, directory: u64, is_from_start: bool) -> Self {
+        let (first, files, last) = (0, VecDeque::new(), "".into());
+        Self {
+            id,
+            directory,
+            first,
+            files,
+            is_from_start,
+            last,
+            more: true,
+            is_loading: false,
+            pause: 0,
+            until: None,
+            used_at: 0,
+        }
+    }
+
+    /// Adds files that follow, and forgets those that lie before `keep_from` if they become too many.
+    pub(super) fn add(&mut self, files: Vec<Arc<FileEntry>>, keep_from: u64) {
+        self.files.extend(files);
+        let too_many = self.files.len().saturating_sub(FILES_MAX) as u64;
+        let passed = keep_from.saturating_sub(self.first).min(too_many);
+        self.files.drain(..passed as usize);
+        self.first += passed;
+        self.files.truncate(FILES_MAX + passed as usize);
+    }
+
+    /// The place of the file `key`.
+    pub(super) fn place(&self, key: &str) -> Option<Place> {
+        let nth = self.files.binary_search_by(|file| (*file.content.key).cmp(key)).ok()?;
+        Some(Place { stretch: self.id, at: self.first + nth as u64 })
+    }
+
+    /// The file at a position.
+    pub(super) fn file(&self, at: u64) -> Option<&Arc<FileEntry>> {
+        self.files.get(usize::try_from(at.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The position after the last file.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.files.len() as u64
+    }
+
+    pub(super) fn is_first(&self, place: Place) -> bool {
+        self.is_from_start && place.at == 0
+    }
+
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}

@@ -1,0 +1,444 @@
+//! All walks, and what they need to know.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use forebay_model::{Content, ContentId, FileEntry, PageIndex, page_len};
+
+use super::directory::{self, Directory};
+use super::promises::{Promise, Promises};
+use super::recent::{ORDERLY, Place, Recent};
+use super::stretch::Stretch;
+use super::walk::{LEAD_MAX, Walk, WalkId};
+use crate::source::Source;
+
+/// Directories that are remembered; the one that was not used for longest goes.
+const DIRECTORIES_MAX: usize = 64;
+/// Stretches that are known at once.
+const STRETCHES_MAX: usize = 16;
+/// Walks at once.
+const WALKS_MAX: usize = 32;
+/// Reads of what is here already that are looked at after one that is not: an epoch from the cache costs no look.
+const WARMTH: u32 = 256;
+/// Names of a stretch that are fetched from the catalog when so few lie before a walk.
+const NAMES_LOW: u64 = LEAD_MAX / 2;
+/// Reads after which names that had not come yet are asked for again.
+const PAUSE: u64 = 16;
+/// Files behind a walk whose places stay known.
+const NAMES_BEHIND: u64 = 256;
+
+/// Walks, and what they need to know.
+#[derive(Debug)]
+pub(crate) struct Walks {
+    bytes_max: u64,
+    recent: Recent,
+    directories: Vec<Directory>,
+    stretches: Vec<Stretch>,
+    walks: Vec<Walk>,
+    promises: Promises,
+    warmth: u32,
+    /// Reads so far: what was used when.
+    clock: u64,
+    /// The last id that was given to anything.
+    last_id: u64,
+}
+
+/// A read of a file from its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadOf<'a> {
+    pub(crate) source: &'a Arc<Source>,
+    pub(crate) content: &'a Content,
+    /// It is answered at once.
+    pub(crate) is_here: bool,
+    /// It is on its way.
+    pub(crate) is_arriving: bool,
+}
+
+/// What a read leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// The walk that it belongs to, and how many tasks more should fetch for it.
+    pub(crate) walk: Option<(WalkId, usize)>,
+    /// Names to be fetched from the catalog.
+    pub(crate) load: Option<Load>,
+    /// Bytes that were fetched ahead and are read now.
+    pub(crate) used_bytes: u64,
+    /// Bytes that were fetched ahead and are gone, or not expected to be read any more.
+    pub(crate) unused_bytes: u64,
+}
+
+/// Names that are needed from the catalog.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) source: Arc<Source>,
+    /// The directory, as a prefix of keys.
+    pub(crate) prefix: Box<str>,
+    pub(crate) from: LoadFrom,
+    directory: u64,
+}
+
+/// Which names.
+#[derive(Clone, Debug)]
+pub(crate) enum LoadFrom {
+    /// A stretch that begins with the directory if this file is near its start, else with this file.
+    Around(Arc<str>),
+    /// Those that follow in a stretch, after this name.
+    After { stretch: u64, name: Box<str> },
+}
+
+/// Names from the catalog.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub(crate) files: Vec<Arc<FileEntry>>,
+    pub(crate) is_from_start: bool,
+    /// The last name looked at.
+    pub(crate) last: Box<str>,
+    pub(crate) more: bool,
+    pub(crate) until: Option<Instant>,
+}
+
+/// What to fetch next for a walk.
+#[derive(Debug)]
+pub(crate) enum Next {
+    File {
+        source: Arc<Source>,
+        file: Arc<FileEntry>,
+        place: NextPlace,
+    },
+    /// Nothing, until these names are known.
+    Load(Load),
+    Nothing,
+}
+
+/// The place of a file to fetch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NextPlace(Place);
+
+impl Walks {
+    /// Walks of which each has at most `bytes_max` in files that nobody has read yet.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self {
+            bytes_max,
+            recent: Recent::default(),
+            directories: Vec::new(),
+            stretches: Vec::new(),
+            walks: Vec::new(),
+            promises: Promises::default(),
+            warmth: 0,
+            clock: 0,
+            last_id: 0,
+        }
+    }
+
+    /// Whether reads of what is here are of interest.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.warmth > 0 || !self.promises.is_empty()
+    }
+
+    /// A file is read from its start.
+    pub(crate) fn read(&mut self, read: ReadOf<'_>, now: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.clock += 1;
+        if let Some(promise) = self.promises.expired(now) {
+            outcome.unused_bytes += promise.bytes;
+            self.settle(&promise, false);
+        }
+        let promise = self.promises.take(read.content.id);
+        if let Some(promise) = &promise {
+            let is_used = read.is_here || read.is_arriving;
+            *(if is_used { &mut outcome.used_bytes } else { &mut outcome.unused_bytes }) += promise.bytes;
+            self.settle(promise, is_used);
+        }
+        if promise.is_some() || !read.is_here {
+            self.warmth = WARMTH;
+        } else if self.warmth == 0 {
+            return outcome;
+        } else {
+            self.warmth -= 1;
+        }
+        let known = promise.map(|promise| promise.place).filter(|place| self.stretch(place.stretch).is_some());
+        match known.or_else(|| self.place(read, now)) {
+            Some(place) => {
+                let run = self.recent.run(place, self.stretch(place.stretch).is_some_and(|s| s.is_first(place)));
+                let walk = self.walk_of(place, promise.and_then(|promise| promise.walk), run, now);
+                let run = if walk.is_some() { run.max(ORDERLY) } else { run };
+                self.recent.note(&read.content.source, &read.content.key, Some(place), run);
+                if let Some(walk) = walk {
+                    self.go_on(walk, place.at, &mut outcome);
+                }
+            }
+            None => {
+                outcome.load = self.load_around(read);
+                self.recent.note(&read.content.source, &read.content.key, None, 1);
+            }
+        }
+        outcome
+    }
+
+    /// Names that were asked for have come; none: the catalog does not have them.
+    pub(crate) fn loaded(&mut self, load: &Load, names: Option<Names>, now: Instant) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Some(directory) = self.directories.iter_mut().find(|known| known.id == load.directory) {
+            directory.is_loading = false;
+        }
+        match &load.from {
+            LoadFrom::Around(_) => {
+                let Some(names) = names else { return outcome };
+                let id = self.next_id();
+                let mut stretch = Stretch::new(id, load.directory, names.is_from_start);
+                stretch.used_at = self.clock;
+                self.stretches.push(stretch);
+                self.extend(id, names);
+                self.forget_old();
+                let Self { recent, stretches, .. } = self;
+                let Some(stretch) = stretches.iter().find(|known| known.id == id) else { return outcome };
+                let source = load.source.facts.path.as_str();
+                let (place_of, is_first) = (|key: &str| stretch.place(key), |place| stretch.is_first(place));
+                if let Some((place, run)) = recent.find_places(source, &load.prefix, place_of, is_first)
+                    && let Some(walk) = self.walk_of(place, None, run, now)
+                {
+                    self.go_on(walk, place.at, &mut outcome);
+                }
+            }
+            LoadFrom::After { stretch: id, .. } => {
+                if let Some(stretch) = self.stretches.iter_mut().find(|known| known.id == *id) {
+                    stretch.is_loading = false;
+                    stretch.pause = if names.is_none() { self.clock + PAUSE } else { 0 };
+                }
+                if let Some(names) = names {
+                    self.extend(*id, names);
+                    let walk = self.walks.iter().filter(|walk| walk.is_on(*id)).max_by_key(|walk| walk.used_at);
+                    if let Some((walk, at)) = walk.map(|walk| (walk.id, walk.at)) {
+                        self.go_on(walk, at, &mut outcome);
+                    }
+                }
+            }
+        }
+        outcome
+    }
+
+    /// The next file to fetch for a walk.
+    pub(crate) fn next(&mut self, walk: WalkId, now: Instant) -> Next {
+        let Some(nth) = self.walks.iter().position(|known| known.id == walk) else { return Next::Nothing };
+        let (place, unread) = (self.walks[nth].place(), self.walks[nth].unread);
+        let directory = self.walks[nth].directory;
+        let Some(directory) = self.directories.iter_mut().find(|known| known.id == directory) else {
+            return Next::Nothing;
+        };
+        if !self.walks[nth].may_go_on(self.bytes_max) || !directory.allows(unread, now) {
+            return Next::Nothing;
+        }
+        let source = directory.source.clone();
+        let Some(stretch) = self.stretch(place.stretch) else { return Next::Nothing };
+        match stretch.file(place.at).cloned() {
+            Some(file) if stretch.is_fresh(now) => {
+                self.walks[nth].step();
+                Next::File { source, file, place: NextPlace(place) }
+            }
+            Some(_) => Next::Nothing,
+            None => self.load_after(place).map_or(Next::Nothing, Next::Load),
+        }
+    }
+
+    /// `content`, which was next for `walk`, is being fetched now. False: it was already, for another walk.
+    pub(crate) fn fetches(&mut self, walk: WalkId, place: NextPlace, content: &Content, now: Instant) -> bool {
+        if self.promises.has(content.id) {
+            return false;
+        }
+        let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) else { return false };
+        let (NextPlace(place), bytes) = (place, page_len(content.size, PageIndex(0)));
+        walk.fetches(place.at, content.id, bytes);
+        if let Some(directory) = self.directories.iter_mut().find(|known| known.id == walk.directory) {
+            directory.fetched();
+        }
+        self.promises.add(content.id, Promise::new(walk.id, walk.directory, place, bytes, now));
+        true
+    }
+
+    /// What `walk` was to fetch at `place` has to wait: memory is short.
+    pub(crate) fn put_back(&mut self, walk: WalkId, place: NextPlace) {
+        if let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) {
+            walk.next = walk.next.min(place.0.at);
+            walk.shrink();
+        }
+    }
+
+    /// What was being fetched did not come. Whoever waits for it has been told.
+    pub(crate) fn failed(&mut self, content: ContentId, has_changed: bool, now: Instant) {
+        let Some(promise) = self.promises.take(content) else { return };
+        if let Some(directory) = self.directories.iter_mut().find(|known| known.id == promise.directory) {
+            directory.failed();
+        }
+        self.settle(&promise, false);
+        if has_changed {
+            // What the stretch says of the files after it may be as old.
+            if let Some(stretch) = self.stretches.iter_mut().find(|known| known.id == promise.place.stretch) {
+                stretch.until = Some(now);
+            }
+        } else if let Some(walk) = promise.walk {
+            self.walks.retain(|known| known.id != walk);
+        }
+    }
+
+    /// A task that was to fetch for `walk` begins.
+    pub(crate) fn begins(&mut self, walk: WalkId) {
+        if let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) {
+            walk.begins();
+        }
+    }
+
+    /// It has nothing more to do.
+    pub(crate) fn rests(&mut self, walk: WalkId) {
+        if let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) {
+            walk.rests();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_bounded(&self) -> bool {
+        self.walks.len() <= WALKS_MAX
+            && self.stretches.len() <= STRETCHES_MAX
+            && self.directories.len() <= DIRECTORIES_MAX
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn stretch(&self, id: u64) -> Option<&Stretch> {
+        self.stretches.iter().find(|stretch| stretch.id == id)
+    }
+
+    fn settle(&mut self, promise: &Promise, was_read: bool) {
+        if was_read && let Some(directory) = self.directories.iter_mut().find(|known| known.id == promise.directory) {
+            directory.used();
+        }
+        if let Some(walk) = self.walks.iter_mut().find(|known| Some(known.id) == promise.walk) {
+            walk.ends(promise.bytes, was_read);
+        }
+    }
+
+    fn directory_of(&self, read: ReadOf<'_>) -> Option<usize> {
+        let prefix = directory::of(&read.content.key);
+        self.directories.iter().position(|known| *known.prefix == *prefix && Arc::ptr_eq(&known.source, read.source))
+    }
+
+    fn place(&mut self, read: ReadOf<'_>, now: Instant) -> Option<Place> {
+        let directory = &self.directories[self.directory_of(read)?];
+        let id = directory.id;
+        self.stretches.retain(|stretch| stretch.directory != id || stretch.is_fresh(now));
+        let of_directory = self.stretches.iter().filter(|stretch| stretch.directory == id);
+        of_directory.filter_map(|stretch| stretch.place(&read.content.key)).next()
+    }
+
+    /// The place of this file is to be found if another one of its directory was read a moment ago.
+    fn load_around(&mut self, read: ReadOf<'_>) -> Option<Load> {
+        let prefix = directory::of(&read.content.key);
+        let nth = match self.directory_of(read) {
+            Some(nth) => nth,
+            None if self.recent.has_unplaced(&read.content.source, prefix) => {
+                let id = self.next_id();
+                self.directories.push(Directory::new(id, read.source, prefix));
+                self.directories.len() - 1
+            }
+            None => return None,
+        };
+        let directory = &mut self.directories[nth];
+        directory.used_at = self.clock;
+        if !directory.is_due() {
+            return None;
+        }
+        directory.is_loading = true;
+        let from = LoadFrom::Around(read.content.key.clone());
+        let load = Load { source: read.source.clone(), prefix: prefix.into(), from, directory: directory.id };
+        self.forget_old();
+        Some(load)
+    }
+
+    /// Names that follow in a stretch, unless they are on their way.
+    fn load_after(&mut self, place: Place) -> Option<Load> {
+        let stretch = self.stretches.iter_mut().find(|known| known.id == place.stretch)?;
+        if !stretch.more || stretch.is_loading || self.clock < stretch.pause || place.at + NAMES_LOW < stretch.end() {
+            return None;
+        }
+        let directory = self.directories.iter().find(|known| known.id == stretch.directory)?;
+        stretch.is_loading = true;
+        let from = LoadFrom::After { stretch: stretch.id, name: stretch.last.clone() };
+        Some(Load { source: directory.source.clone(), prefix: directory.prefix.clone(), from, directory: directory.id })
+    }
+
+    fn extend(&mut self, stretch: u64, names: Names) {
+        let on_it = self.walks.iter().filter(|walk| walk.is_on(stretch)).map(|walk| walk.at);
+        let keep_from = on_it.min().map_or(u64::MAX, |at| at.saturating_sub(NAMES_BEHIND));
+        let Some(stretch) = self.stretches.iter_mut().find(|known| known.id == stretch) else { return };
+        stretch.add(names.files, keep_from);
+        (stretch.last, stretch.more) = (names.last, names.more);
+        stretch.until = stretch.until.or(names.until);
+    }
+
+    /// The walk that a read at `place` belongs to: that for which it was fetched, one that it is a step of, or, if it stands in
+    /// an order, a new one.
+    fn walk_of(&mut self, place: Place, promised: Option<WalkId>, run: u32, now: Instant) -> Option<WalkId> {
+        let is_its = |walk: &&mut Walk| Some(walk.id) == promised;
+        let nth = match self.walks.iter_mut().find(is_its) {
+            Some(walk) => return Some(walk.id),
+            None => self.walks.iter().position(|walk| walk.takes(place)),
+        };
+        if let Some(nth) = nth {
+            return Some(self.walks[nth].id);
+        }
+        let stride = if run >= ORDERLY { 1 } else { self.recent.stride(place)? };
+        let of = self.stretch(place.stretch)?.directory;
+        let directory = self.directories.iter_mut().find(|known| known.id == of)?;
+        directory.has_walk();
+        if !directory.allows(0, now) {
+            return None;
+        }
+        let id = self.next_id();
+        self.walks.push(Walk::new(id, of, place, stride));
+        Some(id)
+    }
+
+    /// The reader of a walk is at a position.
+    fn go_on(&mut self, walk: WalkId, at: u64, outcome: &mut Outcome) {
+        let clock = self.clock;
+        let Some(nth) = self.walks.iter().position(|known| known.id == walk) else { return };
+        for content in self.walks[nth].reach(at) {
+            // It may still be read: then it is used, but not by this walk.
+            if let Some(promise) = self.promises.get_mut(content).filter(|promise| promise.walk == Some(walk)) {
+                promise.walk = None;
+                self.walks[nth].ends(promise.bytes, false);
+            }
+        }
+        let walk = &mut self.walks[nth];
+        walk.used_at = clock;
+        let (place, directory) = (walk.place(), walk.directory);
+        outcome.walk = Some((walk.id, walk.hire())).filter(|(_, hired)| *hired > 0);
+        if let Some(stretch) = self.stretches.iter_mut().find(|known| known.id == place.stretch) {
+            stretch.used_at = clock;
+        }
+        if let Some(directory) = self.directories.iter_mut().find(|known| known.id == directory) {
+            directory.used_at = clock;
+        }
+        outcome.load = self.load_after(place);
+        self.forget_old();
+    }
+
+    /// Keeps what is remembered within its bounds.
+    fn forget_old(&mut self) {
+        drop_oldest(&mut self.walks, WALKS_MAX, |walk| walk.used_at);
+        drop_oldest(&mut self.stretches, STRETCHES_MAX, |stretch| stretch.used_at);
+        drop_oldest(&mut self.directories, DIRECTORIES_MAX, |directory| directory.used_at);
+        let Self { walks, stretches, directories, .. } = self;
+        stretches.retain(|stretch| directories.iter().any(|known| known.id == stretch.directory));
+        walks.retain(|walk| stretches.iter().any(|known| walk.is_on(known.id)));
+    }
+}
+
+fn drop_oldest<T>(all: &mut Vec<T>, max: usize, used_at: impl Fn(&T) -> u64) {
+    while all.len() > max {
+        let oldest = all.iter().enumerate().min_by_key(|(_, one)| used_at(one)).map(|(nth, _)| nth);
+        oldest.map(|nth| all.swap_remove(nth));
+    }
+}

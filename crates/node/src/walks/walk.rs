@@ -1,0 +1,147 @@
+//! One reader's way through a directory.
+
+use std::collections::VecDeque;
+
+use forebay_model::ContentId;
+
+use super::recent::{Place, STRIDE_MAX};
+
+/// The first window of a walk: what is fetched while the third file is waited for.
+const WINDOW_MIN: usize = 8;
+/// The widest: what an origin at 100 ms brings for 2,500 files a second.
+pub(super) const WINDOW_MAX: usize = 256;
+/// Reads of several threads arrive out of order by so many files. What is passed by further is not expected any more.
+const BEHIND: u64 = 64;
+/// How far before its reader a walk looks, in positions: over files that are here already, too.
+pub(super) const LEAD_MAX: u64 = 1_024;
+/// Requests of one walk under way at most; the origin's share stands below it.
+const WORKERS_MAX: usize = 128;
+
+/// Names a walk.
+pub(crate) type WalkId = u64;
+
+/// A reader that goes through a directory in order.
+#[derive(Debug)]
+pub(super) struct Walk {
+    pub(super) id: WalkId,
+    pub(super) directory: u64,
+    stretch: u64,
+    stride: u64,
+    /// Where its reader is.
+    pub(super) at: u64,
+    /// The next position to fetch.
+    pub(super) next: u64,
+    /// Files that may be fetched and not read yet.
+    pub(super) window: usize,
+    /// How many are.
+    pub(super) unread: usize,
+    pub(super) unread_bytes: u64,
+    /// Those that were fetched, in order; with some that were read since.
+    ahead: VecDeque<(u64, ContentId)>,
+    /// Tasks that fetch for it, and those of them that have not begun.
+    workers: usize,
+    starting: usize,
+    /// When it was last used, in reads.
+    pub(super) used_at: u64,
+}
+
+impl Walk {
+    pub(super) fn new(id: WalkId, directory: u64, place: Place, stride: u64) -> Self {
+        debug_assert!((1..=STRIDE_MAX).contains(&stride), "a stride is looked for in these bounds");
+        Self {
+            id,
+            directory,
+            stretch: place.stretch,
+            stride,
+            at: place.at,
+            next: place.at + stride,
+            window: WINDOW_MIN,
+            unread: 0,
+            unread_bytes: 0,
+            ahead: VecDeque::new(),
+            workers: 0,
+            starting: 0,
+            used_at: 0,
+        }
+    }
+
+    pub(super) fn is_on(&self, stretch: u64) -> bool {
+        self.stretch == stretch
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place { stretch: self.stretch, at: self.next }
+    }
+
+    /// Whether a read at `place` is one of its steps.
+    pub(super) fn takes(&self, place: Place) -> bool {
+        place.stretch == self.stretch
+            && place.at + BEHIND * self.stride >= self.at
+            && place.at <= self.next
+            && self.at.abs_diff(place.at).is_multiple_of(self.stride)
+    }
+
+    /// Its reader is at `at`. Gives the contents that it has passed by.
+    pub(super) fn reach(&mut self, at: u64) -> Vec<ContentId> {
+        self.at = self.at.max(at);
+        self.next = self.next.max(self.at + self.stride);
+        let passed = self.ahead.iter().take_while(|(at, _)| at + BEHIND * self.stride < self.at).count();
+        self.ahead.drain(..passed).map(|(_, content)| content).collect()
+    }
+
+    /// Whether it may look at another position.
+    pub(super) fn may_go_on(&self, bytes_max: u64) -> bool {
+        self.unread < self.window
+            && self.next <= self.at + LEAD_MAX
+            && (self.unread == 0 || self.unread_bytes < bytes_max)
+    }
+
+    /// Leaves a position behind, whether it is fetched or not.
+    pub(super) fn step(&mut self) {
+        self.next += self.stride;
+    }
+
+    /// `content` at position `at` is being fetched.
+    pub(super) fn fetches(&mut self, at: u64, content: ContentId, bytes: u64) {
+        self.unread += 1;
+        self.unread_bytes += bytes;
+        self.ahead.push_back((at, content));
+        if self.ahead.len() > 2 * WINDOW_MAX {
+            self.ahead.pop_front();
+        }
+    }
+
+    /// One of its files is not waited for any more: it was read, or passed by, or never came.
+    pub(super) fn ends(&mut self, bytes: u64, was_read: bool) {
+        self.unread = self.unread.saturating_sub(1);
+        self.unread_bytes = self.unread_bytes.saturating_sub(bytes);
+        self.window = if was_read { self.window + 1 } else { self.window - 1 }.clamp(WINDOW_MIN, WINDOW_MAX);
+    }
+
+    /// Memory is short.
+    pub(super) fn shrink(&mut self) {
+        self.window = (self.window / 2).max(WINDOW_MIN);
+    }
+
+    /// How many more tasks should fetch for it. A quarter of the window at a time: each start costs a change of threads.
+    pub(super) fn hire(&mut self) -> usize {
+        if (self.unread + self.starting) * 4 > self.window * 3 {
+            return 0;
+        }
+        let wanted = self.window - self.unread - self.starting;
+        let hired = wanted.min(WORKERS_MAX - self.workers.min(WORKERS_MAX));
+        self.workers += hired;
+        self.starting += hired;
+        hired
+    }
+
+    /// One of those begins.
+    pub(super) fn begins(&mut self) {
+        self.starting = self.starting.saturating_sub(1);
+    }
+
+    /// One of them has nothing to do.
+    pub(super) fn rests(&mut self) {
+        self.workers = self.workers.saturating_sub(1);
+    }
+}
