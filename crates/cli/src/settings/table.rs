@@ -303,8 +303,8 @@ settings! {
 
         /// Fetch the next files of a directory while its files are read one after the other, in order or with a stride.
         ///
-        /// Set it to `no` when requests or traffic are paid for and programs stop half-way through directories. Files of which
-        /// more than half would not be read are left alone anyway.
+        /// Set it to `no` when requests or traffic are paid for and programs stop half-way through directories. In a directory of
+        /// which less than half of what was fetched ahead is read, it stops by itself.
         files: bool = "yes", Flag::Absent;
     }
 

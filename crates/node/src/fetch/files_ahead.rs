@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use forebay_catalog::Paged;
-use forebay_model::{ByteRange, ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, PageIndex, page_len};
+use forebay_model::{ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, PageIndex, page_len};
 use parking_lot::Mutex;
 
 use super::fetcher::{Fetcher, Landing, Trust, Want};
@@ -62,29 +62,31 @@ impl FilesAhead {
         result
     }
 
+    /// The requests to `source` that nobody waits for.
+    fn under_way(&self, source: &Arc<Source>) -> Arc<AtomicUsize> {
+        let mut lanes = self.lanes.lock();
+        if let Some((_, known)) = lanes.iter().find(|(of, _)| of.as_ptr() == Arc::as_ptr(source)) {
+            return known.clone();
+        }
+        lanes.retain(|(of, _)| of.strong_count() > 0);
+        let new = Arc::default();
+        lanes.push((Arc::downgrade(source), Arc::clone(&new)));
+        new
+    }
+
+    /// How many more requests that nobody waits for may begin, with so many under way. Never the last quarter: a reader that comes
+    /// finds it free.
+    fn room(source: &Source, under_way: usize) -> usize {
+        let turns = source.upstream.turns();
+        let reserve = turns.max.div_ceil(4);
+        (turns.max - reserve).saturating_sub(under_way).min(turns.free.saturating_sub(reserve))
+    }
+
     /// A place among the requests to `source` that nobody waits for; none if it is busy.
     fn lane(&self, source: &Arc<Source>) -> Option<Lane> {
-        let turns = source.upstream.turns();
-        // Never the last quarter: a reader that comes finds it free.
-        let reserve = turns.max.div_ceil(4);
-        if turns.free <= reserve && turns.max > 1 {
-            return None;
-        }
-        let under_way = {
-            let mut lanes = self.lanes.lock();
-            let is_its = |(of, _): &&(Weak<Source>, _)| of.as_ptr() == Arc::as_ptr(source);
-            match lanes.iter().find(is_its) {
-                Some((_, under_way)) => under_way.clone(),
-                None => {
-                    lanes.retain(|(of, _)| of.strong_count() > 0);
-                    lanes.push((Arc::downgrade(source), Arc::default()));
-                    lanes.last().map(|(_, under_way)| under_way.clone())?
-                }
-            }
-        };
-        let before = under_way.fetch_add(1, Ordering::Relaxed);
-        let lane = Lane(under_way);
-        (before < turns.max - reserve).then_some(lane)
+        let lane = Lane(self.under_way(source));
+        let before = lane.0.fetch_add(1, Ordering::Relaxed);
+        (Self::room(source, before) > 0).then_some(lane)
     }
 }
 
@@ -96,7 +98,8 @@ impl Fetcher {
             return;
         }
         let is_arriving = !is_here && self.flights.get(content.id, PageIndex(0)).is_some();
-        let read = ReadOf { source, content, is_here, is_arriving };
+        let room = FilesAhead::room(source, ahead.under_way(source).load(Ordering::Relaxed));
+        let read = ReadOf { source, content, is_here, is_arriving, room };
         let outcome = ahead.with(|walks| walks.read(read, Instant::now()));
         self.take_up(outcome);
     }
@@ -110,10 +113,14 @@ impl Fetcher {
             self.metrics.files_ahead_unused_bytes.inc_by(outcome.unused_bytes);
         }
         if let Some((walk, tasks)) = outcome.walk {
-            for _ in 0..tasks {
-                let this = self.clone();
-                self.runtime.spawn(async move { this.fetch_for(walk).await });
-            }
+            let this = self.clone();
+            // The others are started from there: it wakes one thread, not one each.
+            self.runtime.spawn(async move {
+                for _ in 1..tasks {
+                    tokio::spawn(this.clone().fetch_for(walk));
+                }
+                this.fetch_for(walk).await;
+            });
         }
         if let Some(load) = outcome.load {
             self.load_names(load);
@@ -126,10 +133,10 @@ impl Fetcher {
         self.runtime.spawn(async move {
             let (fetcher, wanted) = (this.clone(), load.clone());
             let names = beside(move || fetcher.names(&wanted)).await.ok().flatten();
-            let outcome = this.files_ahead.as_ref().map(|ahead| ahead.with(|w| w.loaded(&load, names, Instant::now())));
-            if let Some(outcome) = outcome {
-                this.take_up(outcome);
-            }
+            let Some(ahead) = &this.files_ahead else { return };
+            let room = FilesAhead::room(&load.source, ahead.under_way(&load.source).load(Ordering::Relaxed));
+            let outcome = ahead.with(|walks| walks.loaded(&load, names, room, Instant::now()));
+            this.take_up(outcome);
         });
     }
 
@@ -165,12 +172,14 @@ impl Fetcher {
         };
         match &load.from {
             LoadFrom::After { name, .. } => Some(names(page(name)?, false, name)),
-            LoadFrom::Around(key) => {
-                let first = names(page("")?, true, "");
-                if !first.more || first.files.last().is_some_and(|last| **key <= *last.content.key) {
-                    return Some(first);
+            LoadFrom::Around { file, is_start_known } => {
+                if !is_start_known {
+                    let first = names(page("")?, true, "");
+                    if !first.more || first.files.last().is_some_and(|last| **file <= *last.content.key) {
+                        return Some(first);
+                    }
                 }
-                let name = key.get(load.prefix.len()..)?;
+                let name = file.get(load.prefix.len()..)?;
                 Some(names(page(name)?, false, name))
             }
         }
@@ -180,7 +189,6 @@ impl Fetcher {
     async fn fetch_for(self: Arc<Self>, walk: WalkId) {
         let Some(ahead) = &self.files_ahead else { return };
         ahead.with(|walks| walks.begins(walk));
-        let _end = Resting { ahead, walk };
         while let Some(Step { source, file, flight, _lane }) = self.next_step(walk) {
             let (content, has_memory) = (&file.content, true);
             let landing = Landing { fetcher: self.clone(), flights: vec![flight] };
@@ -208,36 +216,25 @@ impl Fetcher {
             if is_known || content.size == 0 {
                 continue;
             }
-            let put_back = |place: NextPlace| ahead.with(|walks| walks.put_back(walk, place));
+            let put_back = |place: NextPlace, is_memory_short| {
+                ahead.with(|walks| walks.put_back(walk, place, is_memory_short));
+            };
             let Some(lane) = ahead.lane(&source) else {
-                put_back(place);
+                put_back(place, false);
                 return None;
             };
             let memory = self.make_easy().then(|| self.budget.try_take(std::iter::once(len))).flatten();
             let Some(memory) = memory else {
-                put_back(place);
+                put_back(place, true);
                 return None;
             };
             let claimed = self.claim(content, std::iter::once(page), Trust::Store, Want::Ahead).pop();
             let Some(flight) = claimed else { continue };
             flight.hold(Some(memory));
             ahead.with(|walks| walks.fetches(walk, place, content, Instant::now()));
-            let bytes = ByteRange::new(0, len).len();
-            self.metrics.bytes_ahead.inc_by(bytes);
-            self.metrics.files_ahead_bytes.inc_by(bytes);
+            self.metrics.bytes_ahead.inc_by(len);
+            self.metrics.files_ahead_bytes.inc_by(len);
             return Some(Step { source, file, flight, _lane: lane });
         }
-    }
-}
-
-/// A task for a walk, until it ends.
-struct Resting<'a> {
-    ahead: &'a FilesAhead,
-    walk: WalkId,
-}
-
-impl Drop for Resting<'_> {
-    fn drop(&mut self) {
-        self.ahead.with(|walks| walks.rests(self.walk));
     }
 }

@@ -13,7 +13,7 @@ const REST: Duration = Duration::from_secs(60);
 /// An account of so many files is halved, so that what is long ago does not pay for today.
 const ACCOUNT_MAX: u64 = 4_096;
 /// Reads outside of all known stretches for each look into the catalog, at most.
-const DUE_MAX: u32 = 64;
+const DUE_MAX: u32 = 512;
 
 /// A directory.
 #[derive(Debug)]

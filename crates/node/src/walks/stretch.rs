@@ -21,7 +21,7 @@ pub(super) struct Stretch {
     first: u64,
     files: VecDeque<Arc<FileEntry>>,
     /// Whether position 0 is the directory's first file.
-    is_from_start: bool,
+    pub(super) is_from_start: bool,
     /// The last name that was looked at, be it a file's or not.
     pub(super) last: Box<str>,
     /// Whether names follow.

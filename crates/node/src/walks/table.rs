@@ -52,6 +52,8 @@ pub(crate) struct ReadOf<'a> {
     pub(crate) is_here: bool,
     /// It is on its way.
     pub(crate) is_arriving: bool,
+    /// Requests to the source that nobody waits for yet and that could begin now.
+    pub(crate) room: usize,
 }
 
 /// What a read leads to.
@@ -80,8 +82,8 @@ pub(crate) struct Load {
 /// Which names.
 #[derive(Clone, Debug)]
 pub(crate) enum LoadFrom {
-    /// A stretch that begins with the directory if this file is near its start, else with this file.
-    Around(Arc<str>),
+    /// A stretch that begins with the directory if this file is near its start and that is not known yet, else with this file.
+    Around { file: Arc<str>, is_start_known: bool },
     /// Those that follow in a stretch, after this name.
     After { stretch: u64, name: Box<str> },
 }
@@ -164,7 +166,7 @@ impl Walks {
                 let run = if walk.is_some() { run.max(ORDERLY) } else { run };
                 self.recent.note(&read.content.source, &read.content.key, Some(place), run);
                 if let Some(walk) = walk {
-                    self.go_on(walk, place.at, &mut outcome);
+                    self.go_on(walk, place.at, read.room, &mut outcome);
                 }
             }
             None => {
@@ -176,13 +178,13 @@ impl Walks {
     }
 
     /// Names that were asked for have come; none: the catalog does not have them.
-    pub(crate) fn loaded(&mut self, load: &Load, names: Option<Names>, now: Instant) -> Outcome {
+    pub(crate) fn loaded(&mut self, load: &Load, names: Option<Names>, room: usize, now: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         if let Some(directory) = self.directories.iter_mut().find(|known| known.id == load.directory) {
             directory.is_loading = false;
         }
         match &load.from {
-            LoadFrom::Around(_) => {
+            LoadFrom::Around { .. } => {
                 let Some(names) = names else { return outcome };
                 let id = self.next_id();
                 let mut stretch = Stretch::new(id, load.directory, names.is_from_start);
@@ -197,7 +199,7 @@ impl Walks {
                 if let Some((place, run)) = recent.find_places(source, &load.prefix, place_of, is_first)
                     && let Some(walk) = self.walk_of(place, None, run, now)
                 {
-                    self.go_on(walk, place.at, &mut outcome);
+                    self.go_on(walk, place.at, room, &mut outcome);
                 }
             }
             LoadFrom::After { stretch: id, .. } => {
@@ -209,7 +211,7 @@ impl Walks {
                     self.extend(*id, names);
                     let walk = self.walks.iter().filter(|walk| walk.is_on(*id)).max_by_key(|walk| walk.used_at);
                     if let Some((walk, at)) = walk.map(|walk| (walk.id, walk.at)) {
-                        self.go_on(walk, at, &mut outcome);
+                        self.go_on(walk, at, room, &mut outcome);
                     }
                 }
             }
@@ -255,11 +257,13 @@ impl Walks {
         true
     }
 
-    /// What `walk` was to fetch at `place` has to wait: memory is short.
-    pub(crate) fn put_back(&mut self, walk: WalkId, place: NextPlace) {
+    /// What `walk` was to fetch at `place` has to wait: the origin is busy, or memory is short.
+    pub(crate) fn put_back(&mut self, walk: WalkId, place: NextPlace, is_memory_short: bool) {
         if let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) {
             walk.next = walk.next.min(place.0.at);
-            walk.shrink();
+            if is_memory_short {
+                walk.narrow();
+            }
         }
     }
 
@@ -284,13 +288,6 @@ impl Walks {
     pub(crate) fn begins(&mut self, walk: WalkId) {
         if let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) {
             walk.begins();
-        }
-    }
-
-    /// It has nothing more to do.
-    pub(crate) fn rests(&mut self, walk: WalkId) {
-        if let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) {
-            walk.rests();
         }
     }
 
@@ -350,8 +347,10 @@ impl Walks {
             return None;
         }
         directory.is_loading = true;
-        let from = LoadFrom::Around(read.content.key.clone());
-        let load = Load { source: read.source.clone(), prefix: prefix.into(), from, directory: directory.id };
+        let of = directory.id;
+        let is_start_known = self.stretches.iter().any(|known| known.directory == of && known.is_from_start);
+        let from = LoadFrom::Around { file: read.content.key.clone(), is_start_known };
+        let load = Load { source: read.source.clone(), prefix: prefix.into(), from, directory: of };
         self.forget_old();
         Some(load)
     }
@@ -401,7 +400,7 @@ impl Walks {
     }
 
     /// The reader of a walk is at a position.
-    fn go_on(&mut self, walk: WalkId, at: u64, outcome: &mut Outcome) {
+    fn go_on(&mut self, walk: WalkId, at: u64, room: usize, outcome: &mut Outcome) {
         let clock = self.clock;
         let Some(nth) = self.walks.iter().position(|known| known.id == walk) else { return };
         for content in self.walks[nth].reach(at) {
@@ -414,7 +413,7 @@ impl Walks {
         let walk = &mut self.walks[nth];
         walk.used_at = clock;
         let (place, directory) = (walk.place(), walk.directory);
-        outcome.walk = Some((walk.id, walk.hire())).filter(|(_, hired)| *hired > 0);
+        outcome.walk = Some((walk.id, walk.hire(room))).filter(|(_, hired)| *hired > 0);
         if let Some(stretch) = self.stretches.iter_mut().find(|known| known.id == place.stretch) {
             stretch.used_at = clock;
         }

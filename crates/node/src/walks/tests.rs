@@ -38,13 +38,13 @@ impl World {
     /// Reads a file, and does what that leads to. Gives what was fetched, and the outcome.
     fn read(&mut self, directory: usize, nth: usize, is_here: bool) -> (Vec<u64>, Outcome) {
         let file = file(&self.source, directory, nth);
-        let read = ReadOf { source: &self.source, content: &file.content, is_here, is_arriving: false };
+        let read = ReadOf { source: &self.source, content: &file.content, is_here, is_arriving: false, room: 48 };
         let outcome = self.walks.read(read, self.now);
         let mut fetched = self.fetch(outcome.walk);
         if let Some(load) = outcome.load.clone() {
             let files = (0..FILES).map(|nth| super::tests::file(&self.source, directory, nth)).collect();
             let names = Names { files, is_from_start: true, last: "0999".into(), more: false, until: None };
-            let loaded = self.walks.loaded(&load, Some(names), self.now);
+            let loaded = self.walks.loaded(&load, Some(names), 48, self.now);
             fetched.extend(self.fetch(loaded.walk));
         }
         (fetched, outcome)

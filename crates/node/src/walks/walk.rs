@@ -14,8 +14,6 @@ pub(super) const WINDOW_MAX: usize = 256;
 const BEHIND: u64 = 64;
 /// How far before its reader a walk looks, in positions: over files that are here already, too.
 pub(super) const LEAD_MAX: u64 = 1_024;
-/// Requests of one walk under way at most; the origin's share stands below it.
-const WORKERS_MAX: usize = 128;
 
 /// Names a walk.
 pub(crate) type WalkId = u64;
@@ -38,8 +36,7 @@ pub(super) struct Walk {
     pub(super) unread_bytes: u64,
     /// Those that were fetched, in order; with some that were read since.
     ahead: VecDeque<(u64, ContentId)>,
-    /// Tasks that fetch for it, and those of them that have not begun.
-    workers: usize,
+    /// Tasks that are to fetch for it and have not begun.
     starting: usize,
     /// When it was last used, in reads.
     pub(super) used_at: u64,
@@ -59,7 +56,6 @@ impl Walk {
             unread: 0,
             unread_bytes: 0,
             ahead: VecDeque::new(),
-            workers: 0,
             starting: 0,
             used_at: 0,
         }
@@ -119,18 +115,17 @@ impl Walk {
     }
 
     /// Memory is short.
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn narrow(&mut self) {
         self.window = (self.window / 2).max(WINDOW_MIN);
     }
 
-    /// How many more tasks should fetch for it. A quarter of the window at a time: each start costs a change of threads.
-    pub(super) fn hire(&mut self) -> usize {
+    /// How many more tasks should fetch for it, where there is room for so many requests. A quarter of the window at a time:
+    /// each start costs a change of threads.
+    pub(super) fn hire(&mut self, room: usize) -> usize {
         if (self.unread + self.starting) * 4 > self.window * 3 {
             return 0;
         }
-        let wanted = self.window - self.unread - self.starting;
-        let hired = wanted.min(WORKERS_MAX - self.workers.min(WORKERS_MAX));
-        self.workers += hired;
+        let hired = (self.window - self.unread - self.starting).min(room.saturating_sub(self.starting));
         self.starting += hired;
         hired
     }
@@ -138,10 +133,5 @@ impl Walk {
     /// One of those begins.
     pub(super) fn begins(&mut self) {
         self.starting = self.starting.saturating_sub(1);
-    }
-
-    /// One of them has nothing to do.
-    pub(super) fn rests(&mut self) {
-        self.workers = self.workers.saturating_sub(1);
     }
 }
