@@ -70,7 +70,8 @@ def test_in_order(far):
     took = read(fb, names)
     assert took < FILES * LATENCY / 5, f"{took:.2f} s"
     fetched, used = ahead(fb)
-    assert fetched == used >= FILES - 10
+    # A reader that catches up with what is fetched for it asks for a file itself.
+    assert fetched == used >= FILES * 8 // 10
 
 
 def test_switched_off(far, proxy):

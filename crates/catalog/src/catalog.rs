@@ -27,6 +27,8 @@ use crate::writer::ListingWriter;
 
 /// For how long a reader that is in the middle of a listing may go on in it.
 const CONTINUE_MAX: Duration = RESUME_MAX;
+/// For how long names are a hint of what comes next, where nothing else may be held.
+const HINT_MAX: Duration = Duration::from_secs(60);
 /// Observations of one start of the catalog, more than it can make: those of the next are newer.
 const STARTS_SHIFT: u32 = 40;
 
@@ -311,13 +313,16 @@ impl Catalog {
     }
 
     /// What is known of the names of the directory `path`, to see which come after one: the listing that answers lookups, else
-    /// one that is on its way. Names may be missing.
+    /// one that is on its way. Names may be missing; of a source that is checked at each opening they are a hint.
     pub fn names(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Option<ListingHeld> {
-        let is_fresh = |held: &ListingHeld| !held.fresh_for.is_zero();
-        self.held(source, path, now).filter(is_fresh).or_else(|| {
-            let generation = self.shelf.filling(source, path).into_iter().next()?;
-            let fresh_for = self.disk.clock.left(generation.when, source.freshness.of_listings(), now);
-            Some(ListingHeld { generation, fresh_for }).filter(is_fresh)
+        let fresh = match source.freshness {
+            Freshness::Check => HINT_MAX,
+            Freshness::Immutable | Freshness::Ttl(_) => source.freshness.of_files(),
+        };
+        let whole = self.shelf.whole(source, path, now).into_iter();
+        whole.chain(self.shelf.filling(source, path)).find_map(|generation| {
+            let fresh_for = self.disk.clock.left(generation.when, fresh, now);
+            (!fresh_for.is_zero()).then_some(ListingHeld { generation, fresh_for })
         })
     }
 

@@ -10,10 +10,12 @@ use crate::source::Source;
 const FREE: u64 = 32;
 /// For how long a directory fetches nothing ahead after too little was used.
 const REST: Duration = Duration::from_secs(60);
+/// For how long after its origin failed.
+const REST_OF_FAILED: Duration = Duration::from_secs(1);
 /// An account of so many files is halved, so that what is long ago does not pay for today.
 const ACCOUNT_MAX: u64 = 4_096;
 /// Reads outside of all known stretches for each look into the catalog, at most.
-const DUE_MAX: u32 = 512;
+const DUE_MAX: u32 = 128;
 
 /// A directory.
 #[derive(Debug)]
@@ -72,9 +74,12 @@ impl Directory {
         self.used += 1;
     }
 
-    /// Never came: it is no matter of use.
-    pub(super) fn failed(&mut self) {
+    /// A file did not come, which is no matter of use: it has changed, or its origin fails.
+    pub(super) fn failed(&mut self, has_changed: bool, now: Instant) {
         self.fetched = self.fetched.saturating_sub(1);
+        if !has_changed {
+            self.resting = self.resting.max(Some(now + REST_OF_FAILED));
+        }
     }
 
     /// Whether a walk with `unread` files in its window may fetch more: at least half of all that was fetched besides must have

@@ -166,7 +166,7 @@ impl Walks {
                 let run = if walk.is_some() { run.max(ORDERLY) } else { run };
                 self.recent.note(&read.content.source, &read.content.key, Some(place), run);
                 if let Some(walk) = walk {
-                    self.go_on(walk, place.at, read.room, &mut outcome);
+                    self.go_on(walk, place.at, (read.room, now), &mut outcome);
                 }
             }
             None => {
@@ -199,7 +199,7 @@ impl Walks {
                 if let Some((place, run)) = recent.find_places(source, &load.prefix, place_of, is_first)
                     && let Some(walk) = self.walk_of(place, None, run, now)
                 {
-                    self.go_on(walk, place.at, room, &mut outcome);
+                    self.go_on(walk, place.at, (room, now), &mut outcome);
                 }
             }
             LoadFrom::After { stretch: id, .. } => {
@@ -211,7 +211,7 @@ impl Walks {
                     self.extend(*id, names);
                     let walk = self.walks.iter().filter(|walk| walk.is_on(*id)).max_by_key(|walk| walk.used_at);
                     if let Some((walk, at)) = walk.map(|walk| (walk.id, walk.at)) {
-                        self.go_on(walk, at, room, &mut outcome);
+                        self.go_on(walk, at, (room, now), &mut outcome);
                     }
                 }
             }
@@ -271,7 +271,7 @@ impl Walks {
     pub(crate) fn failed(&mut self, content: ContentId, has_changed: bool, now: Instant) {
         let Some(promise) = self.promises.take(content) else { return };
         if let Some(directory) = self.directories.iter_mut().find(|known| known.id == promise.directory) {
-            directory.failed();
+            directory.failed(has_changed, now);
         }
         self.settle(&promise, false);
         if has_changed {
@@ -400,7 +400,7 @@ impl Walks {
     }
 
     /// The reader of a walk is at a position.
-    fn go_on(&mut self, walk: WalkId, at: u64, room: usize, outcome: &mut Outcome) {
+    fn go_on(&mut self, walk: WalkId, at: u64, (room, now): (usize, Instant), outcome: &mut Outcome) {
         let clock = self.clock;
         let Some(nth) = self.walks.iter().position(|known| known.id == walk) else { return };
         for content in self.walks[nth].reach(at) {
@@ -410,15 +410,18 @@ impl Walks {
                 self.walks[nth].ends(promise.bytes, false);
             }
         }
-        let walk = &mut self.walks[nth];
+        let Self { walks, stretches, directories, .. } = self;
+        let walk = &mut walks[nth];
         walk.used_at = clock;
-        let (place, directory) = (walk.place(), walk.directory);
-        outcome.walk = Some((walk.id, walk.hire(room))).filter(|(_, hired)| *hired > 0);
-        if let Some(stretch) = self.stretches.iter_mut().find(|known| known.id == place.stretch) {
-            stretch.used_at = clock;
-        }
-        if let Some(directory) = self.directories.iter_mut().find(|known| known.id == directory) {
-            directory.used_at = clock;
+        let place = walk.place();
+        let stretch = stretches.iter_mut().find(|known| known.id == place.stretch);
+        let directory = directories.iter_mut().find(|known| known.id == walk.directory);
+        if let (Some(stretch), Some(directory)) = (stretch, directory) {
+            (stretch.used_at, directory.used_at) = (clock, clock);
+            if directory.allows(walk.unread, now) {
+                let hired = walk.hire(room, self.bytes_max, stretch.end());
+                outcome.walk = (hired > 0).then_some((walk.id, hired));
+            }
         }
         outcome.load = self.load_after(place);
         self.forget_old();

@@ -52,7 +52,8 @@ impl World {
 
     fn fetch(&mut self, walk: Option<(WalkId, usize)>) -> Vec<u64> {
         let mut fetched = Vec::new();
-        let Some((walk, _)) = walk else { return fetched };
+        let Some((walk, tasks)) = walk else { return fetched };
+        (0..tasks).for_each(|_| self.walks.begins(walk));
         while let Next::File { file, place, .. } = self.walks.next(walk, self.now) {
             if self.walks.fetches(walk, place, &file.content, self.now) {
                 fetched.push(file.content.key[2..].parse().unwrap());

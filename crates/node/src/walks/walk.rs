@@ -119,13 +119,17 @@ impl Walk {
         self.window = (self.window / 2).max(WINDOW_MIN);
     }
 
-    /// How many more tasks should fetch for it, where there is room for so many requests. A quarter of the window at a time:
+    /// How many more tasks should fetch for it, where there is room for so many requests and the names end at `end`. A quarter of the window at a time:
     /// each start costs a change of threads.
-    pub(super) fn hire(&mut self, room: usize) -> usize {
-        if (self.unread + self.starting) * 4 > self.window * 3 {
+    pub(super) fn hire(&mut self, room: usize, bytes_max: u64, end: u64) -> usize {
+        let mean = self.unread_bytes.checked_div(self.unread as u64).unwrap_or_default().max(1);
+        let window = self.window.min(usize::try_from(bytes_max / mean).unwrap_or(usize::MAX));
+        let taken = self.unread + self.starting;
+        if taken * 4 > window * 3 {
             return 0;
         }
-        let hired = (self.window - self.unread - self.starting).min(room.saturating_sub(self.starting));
+        let positions = end.min(self.at + LEAD_MAX + 1).saturating_sub(self.next).div_ceil(self.stride);
+        let hired = (window - taken).min(room.saturating_sub(self.starting)).min(positions as usize);
         self.starting += hired;
         hired
     }
