@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::budget::{Budget, Memory};
+use super::carried::Carried;
 use super::files_ahead::FilesAhead;
 use super::flight::Flight;
 use super::read_ahead::ReadAhead;
@@ -196,13 +197,21 @@ impl Fetcher {
             self.read_from_start(source, content, self.store.has_page(content.id, PageIndex(0)));
         }
         let wanted = self.claim(content, pages_of(range), Trust::Store, Want::Now);
-        self.start(source, content, wanted.clone());
+        let mut carried = None;
+        match &wanted[..] {
+            [flight] if is_small(content.size) => carried = Some(self.carry(source, content, flight.clone())),
+            _ => self.start(source, content, wanted.clone()),
+        }
         self.fetch_ahead(source, content, range);
         let mut chunks = Vec::new();
         for page in pages_of(range) {
             let part = range.intersect(ByteRange::new(page.start(), page.next().start()));
             let mine = wanted.iter().find(|flight| flight.page == page).cloned();
-            let piece = self.piece(context, source, content, part, mine, began).await;
+            let piece = self.piece(context, source, content, part, mine, began);
+            let piece = match &mut carried {
+                Some(carried) => carried.until(piece).await,
+                None => piece.await,
+            };
             chunks.extend(piece.inspect_err(|fault| self.remember_time_out(content.id, fault))?);
         }
         Ok(chunks)
@@ -355,6 +364,17 @@ impl Fetcher {
         if !flights.is_empty() {
             self.launch_runs(source, content, flights, None, Want::Now);
         }
+    }
+
+    /// Fetches a small object on the task of the reader that waits for it: another task would be one more change of threads.
+    fn carry(self: &Arc<Self>, source: &Arc<Source>, content: &Content, flight: Arc<Flight>) -> Carried {
+        self.metrics.bytes_wanted.inc_by(flight.len);
+        let landing = Landing { fetcher: self.clone(), flights: vec![flight] };
+        let (source, content) = (source.clone(), content.clone());
+        let landing = async move {
+            let _ = landing.fetch(&source, &content, false).await;
+        };
+        Carried::new(landing, self.runtime.clone())
     }
 
     fn launch_runs(

@@ -8,6 +8,7 @@
 //! at once; what is read by somebody who waits, waits for memory until its deadline.
 
 mod budget;
+mod carried;
 mod fetcher;
 mod files_ahead;
 mod flight;
