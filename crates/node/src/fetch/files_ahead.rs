@@ -9,7 +9,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use forebay_catalog::Paged;
-use forebay_model::{ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, PageIndex, page_len};
+use forebay_model::{
+    ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, NsPath, PageIndex, inode_number, page_len,
+};
 use parking_lot::Mutex;
 
 use super::fetcher::{Fetcher, Landing, Trust, Want};
@@ -20,6 +22,9 @@ use crate::walks::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf, Walk
 
 /// Names that are asked of the catalog at once: it takes a millisecond.
 const NAMES: u32 = 1_024;
+
+/// Files of the largest directory whose numbers are looked at: it takes 20 ms, and 5 MB of memory.
+const NUMBERED_MAX: usize = 16_384;
 
 /// What is known of readers that go from file to file.
 #[derive(Debug)]
@@ -171,6 +176,22 @@ impl Fetcher {
                 .collect(),
         };
         match &load.from {
+            LoadFrom::Numbers => {
+                let mut all = names(page("")?, true, "");
+                while all.more {
+                    let mut next = names(page(&all.last)?, false, &all.last);
+                    all.files.append(&mut next.files);
+                    (all.last, all.more) = (next.last, next.more);
+                    if all.files.len() > NUMBERED_MAX {
+                        return None;
+                    }
+                }
+                all.files.sort_by_cached_key(|file| {
+                    let path = facts.path_of(&file.content.key).unwrap_or_else(NsPath::root);
+                    inode_number(&path, Some(file.content.id), 0)
+                });
+                Some(all)
+            }
             LoadFrom::After { name, .. } => Some(names(page(name)?, false, name)),
             LoadFrom::Around { file, is_start_known } => {
                 if !is_start_known {

@@ -16,6 +16,9 @@ const REST_OF_FAILED: Duration = Duration::from_secs(1);
 const ACCOUNT_MAX: u64 = 4_096;
 /// Reads outside of all known stretches for each look into the catalog, at most.
 const DUE_MAX: u32 = 128;
+/// Reads in no order after which another order is looked for, and so many times that for the next look: it takes all names.
+const ASTRAY: u32 = 8;
+const ASTRAY_AGAIN: u32 = 64;
 
 /// A directory.
 #[derive(Debug)]
@@ -30,6 +33,9 @@ pub(super) struct Directory {
     outside: u32,
     due: u32,
     pub(super) is_loading: bool,
+    /// The same for reads in no order.
+    astray: u32,
+    astray_due: u32,
     /// Files fetched ahead, and those of them that were read.
     fetched: u64,
     used: u64,
@@ -45,7 +51,21 @@ impl Directory {
     pub(super) fn new(id: u64, source: &Arc<Source>, prefix: &str) -> Self {
         let (source, prefix) = (source.clone(), prefix.into());
         let (used_at, outside, due, is_loading) = (0, 0, 1, false);
-        Self { id, source, prefix, used_at, outside, due, is_loading, fetched: 0, used: 0, resting: None }
+        let (astray, astray_due) = (0, ASTRAY);
+        Self {
+            id,
+            source,
+            prefix,
+            used_at,
+            outside,
+            due,
+            is_loading,
+            astray,
+            astray_due,
+            fetched: 0,
+            used: 0,
+            resting: None,
+        }
     }
 
     /// A file was read whose place is not known. Whether to look for it; each look that leads to no walk puts the next off.
@@ -58,9 +78,19 @@ impl Directory {
         true
     }
 
+    /// A file was read that stands in no known order. Whether to look for another one.
+    pub(super) fn is_astray(&mut self) -> bool {
+        self.astray += 1;
+        if self.is_loading || self.astray < self.astray_due {
+            return false;
+        }
+        (self.astray, self.astray_due) = (0, self.astray_due.saturating_mul(ASTRAY_AGAIN));
+        true
+    }
+
     /// A walk was found in it.
     pub(super) fn has_walk(&mut self) {
-        self.due = 1;
+        (self.due, self.astray, self.astray_due) = (1, 0, ASTRAY);
     }
 
     pub(super) fn fetched(&mut self) {

@@ -18,13 +18,26 @@ pub(super) struct Place {
     pub(super) at: u64,
 }
 
+/// The orders that a directory's files are looked for in: that of its listing, and that of the inodes' numbers, in which
+/// `cp -r` reads.
+pub(super) const ORDERS: usize = 2;
+
+/// Where a read file stands in an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) place: Place,
+    /// Files that were read one after the other in this order, up to this one.
+    pub(super) run: u32,
+}
+
+/// Where it stands in each order in which its place is known.
+pub(super) type Steps = [Option<Step>; ORDERS];
+
 #[derive(Debug)]
 struct Read {
     source: Arc<str>,
     key: Arc<str>,
-    place: Option<Place>,
-    /// Files that were read one after the other in the order of the listing, up to this one.
-    run: u32,
+    steps: Steps,
 }
 
 /// The last reads.
@@ -35,36 +48,36 @@ pub(super) struct Recent {
 
 impl Recent {
     /// Takes note of a read.
-    pub(super) fn note(&mut self, source: &Arc<str>, key: &Arc<str>, place: Option<Place>, run: u32) {
+    pub(super) fn note(&mut self, source: &Arc<str>, key: &Arc<str>, steps: Steps) {
         if self.reads.len() >= READS_MAX {
             self.reads.pop_front();
         }
-        self.reads.push_back(Read { source: source.clone(), key: key.clone(), place, run });
+        self.reads.push_back(Read { source: source.clone(), key: key.clone(), steps });
     }
 
-    /// Whether a file of this directory was read whose place is not known.
-    pub(super) fn has_unplaced(&self, source: &str, directory: &str) -> bool {
-        self.reads.iter().any(|read| read.place.is_none() && is_in(read, source, directory))
+    /// Whether a file of this directory was read.
+    pub(super) fn has(&self, source: &str, directory: &str) -> bool {
+        self.reads.iter().any(|read| is_in(read, source, directory))
     }
 
-    /// Finds the places of files of this directory. Gives the last one that was read.
+    /// Finds the places of files of this directory in an order. Gives the last one that was read.
     pub(super) fn find_places(
         &mut self,
-        source: &str,
-        directory: &str,
+        (source, directory): (&str, &str),
+        order: usize,
         place_of: impl Fn(&str) -> Option<Place>,
         is_first: impl Fn(Place) -> bool,
-    ) -> Option<(Place, u32)> {
+    ) -> Option<Step> {
         let mut last = None;
         for nth in 0..self.reads.len() {
             let read = &self.reads[nth];
-            if read.place.is_some() || !is_in(read, source, directory) {
+            if read.steps[order].is_some() || !is_in(read, source, directory) {
                 continue;
             }
             let Some(place) = place_of(&read.key) else { continue };
-            let run = self.run_before(nth, place, is_first(place));
-            (self.reads[nth].place, self.reads[nth].run) = (Some(place), run);
-            last = Some((place, run));
+            let step = Step { place, run: self.run_before(nth, place, is_first(place)) };
+            self.reads[nth].steps[order] = Some(step);
+            last = Some(step);
         }
         last
     }
@@ -80,13 +93,17 @@ impl Recent {
             return ORDERLY - 1;
         }
         let Some(before) = place.at.checked_sub(1) else { return 1 };
-        let before = Some(Place { at: before, ..place });
-        self.reads.iter().take(end).rev().find(|read| read.place == before).map_or(1, |read| read.run.saturating_add(1))
+        let before = Place { at: before, ..place };
+        let steps = self.reads.iter().take(end).rev().flat_map(|read| read.steps.iter().flatten());
+        steps.into_iter().find(|step| step.place == before).map_or(1, |step| step.run.saturating_add(1))
     }
 
     /// The stride with which `place` ends four reads.
     pub(super) fn stride(&self, place: Place) -> Option<u64> {
-        let at = |nth: usize| self.reads[nth].place.filter(|read| read.stretch == place.stretch).map(|read| read.at);
+        let at = |nth: usize| {
+            let steps = self.reads[nth].steps.iter().flatten();
+            steps.map(|step| step.place).find(|known| known.stretch == place.stretch).map(|known| known.at)
+        };
         let last_before = |end: usize, wanted: u64| (0..end).rev().find(|nth| at(*nth) == Some(wanted));
         (0..self.reads.len()).rev().find_map(|nth| {
             let stride = place.at.checked_sub(at(nth)?).filter(|stride| (2..=STRIDE_MAX).contains(stride))?;
@@ -108,7 +125,7 @@ mod tests {
     fn note(recent: &mut Recent, at: u64) -> (u32, Option<u64>) {
         let place = Place { stretch: 1, at };
         let found = (recent.run(place, at == 0), recent.stride(place));
-        recent.note(&"/s".into(), &format!("d/{at:04}").into(), Some(place), found.0);
+        recent.note(&"/s".into(), &format!("d/{at:04}").into(), [Some(Step { place, run: found.0 }), None]);
         found
     }
 
@@ -136,13 +153,11 @@ mod tests {
     fn places_that_are_found_later_count_in_the_order_of_reading() {
         let mut recent = Recent::default();
         for key in ["d/0000", "e/0001", "d/0001"] {
-            recent.note(&"/s".into(), &key.into(), None, 1);
+            recent.note(&"/s".into(), &key.into(), [None; ORDERS]);
         }
-        assert!(
-            recent.has_unplaced("/s", "d/") && !recent.has_unplaced("/s", "f/") && !recent.has_unplaced("/t", "d/")
-        );
+        assert!(recent.has("/s", "d/") && !recent.has("/s", "f/") && !recent.has("/t", "d/"));
         let place_of = |key: &str| Some(Place { stretch: 1, at: key[2..].parse().ok()? });
-        let last = recent.find_places("/s", "d/", place_of, |place| place.at == 0);
-        assert_eq!(last, Some((Place { stretch: 1, at: 1 }, 3)));
+        let last = recent.find_places(("/s", "d/"), 0, place_of, |place| place.at == 0);
+        assert_eq!(last, Some(Step { place: Place { stretch: 1, at: 1 }, run: 3 }));
     }
 }

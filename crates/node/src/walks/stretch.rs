@@ -1,21 +1,31 @@
-//! Files of a directory that follow each other in its listing.
+//! Files of a directory that follow each other in its listing, or all of them by the numbers of their inodes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_model::FileEntry;
+use hashbrown::HashMap;
 
 use super::recent::Place;
+use super::table::Names;
 
 /// Files that are known of a stretch at most, when more come: with [`super::table`]'s number of stretches, and some 300 bytes a
 /// file, 10 MiB.
 pub(super) const FILES_MAX: usize = 2_048;
 
-/// Files of a directory, in the order of its listing.
+/// The order of the listing, and that of the inodes' numbers.
+pub(super) const LISTING: usize = 0;
+pub(super) const NUMBERS: usize = 1;
+
+/// Files of a directory, in an order.
 #[derive(Debug)]
 pub(super) struct Stretch {
     pub(super) id: u64,
+    /// Which: that of the listing is the first.
+    pub(super) order: usize,
+    /// Positions of files by key, where the order is another than that of keys.
+    by_key: HashMap<Arc<str>, u64>,
     pub(super) directory: u64,
     /// Position of the first file.
     first: u64,
@@ -36,21 +46,35 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
-    pub(super) fn new(id: u64, directory: u64, is_from_start: bool) -> Self {
-        let (first, files, last) = (0, VecDeque::new(), "".into());
+    fn new(id: u64, directory: u64, is_from_start: bool) -> Self {
         Self {
             id,
+            order: LISTING,
+            by_key: HashMap::new(),
             directory,
-            first,
-            files,
+            first: 0,
+            files: VecDeque::new(),
             is_from_start,
-            last,
-            more: true,
+            last: "".into(),
+            more: false,
             is_loading: false,
             pause: 0,
             until: None,
             used_at: 0,
         }
+    }
+
+    /// The first files of a stretch in the order of the listing.
+    pub(super) fn listed(id: u64, directory: u64, names: Names) -> Self {
+        let (is_from_start, files) = (names.is_from_start, names.files.into());
+        Self { files, last: names.last, more: names.more, ..Self::new(id, directory, is_from_start) }
+    }
+
+    /// All files of a directory, in the order of their numbers.
+    pub(super) fn numbered(id: u64, directory: u64, files: Vec<Arc<FileEntry>>) -> Self {
+        let by_key = files.iter().zip(0..).map(|(file, at)| (file.content.key.clone(), at)).collect();
+        let whole = Self::new(id, directory, true);
+        Self { order: NUMBERS, by_key, files: files.into(), ..whole }
     }
 
     /// Adds files that follow, and forgets those that lie before `keep_from` if they become too many.
@@ -65,6 +89,9 @@ impl Stretch {
 
     /// The place of the file `key`.
     pub(super) fn place(&self, key: &str) -> Option<Place> {
+        if self.order == NUMBERS {
+            return self.by_key.get(key).map(|at| Place { stretch: self.id, at: *at });
+        }
         let nth = self.files.binary_search_by(|file| (*file.content.key).cmp(key)).ok()?;
         Some(Place { stretch: self.id, at: self.first + nth as u64 })
     }

@@ -7,8 +7,8 @@ use forebay_model::{Content, ContentId, FileEntry, PageIndex, page_len};
 
 use super::directory::{self, Directory};
 use super::promises::{Promise, Promises};
-use super::recent::{ORDERLY, Place, Recent};
-use super::stretch::Stretch;
+use super::recent::{ORDERLY, ORDERS, Place, Recent, Step, Steps};
+use super::stretch::{LISTING, NUMBERS, Stretch};
 use super::walk::{LEAD_MAX, Walk, WalkId};
 use crate::source::Source;
 
@@ -16,6 +16,8 @@ use crate::source::Source;
 const DIRECTORIES_MAX: usize = 64;
 /// Stretches that are known at once.
 const STRETCHES_MAX: usize = 16;
+/// Those of them that are all of a directory by numbers: together 10 MB.
+const NUMBERED_MAX: usize = 2;
 /// Walks at once.
 const WALKS_MAX: usize = 32;
 /// Reads of what is here already that are looked at after one that is not: an epoch from the cache costs no look.
@@ -84,6 +86,8 @@ pub(crate) struct Load {
 pub(crate) enum LoadFrom {
     /// A stretch that begins with the directory if this file is near its start and that is not known yet, else with this file.
     Around { file: Arc<str>, is_start_known: bool },
+    /// All of the directory, in the order of their numbers; none if they are too many.
+    Numbers,
     /// Those that follow in a stretch, after this name.
     After { stretch: u64, name: Box<str> },
 }
@@ -158,23 +162,41 @@ impl Walks {
         } else {
             self.warmth -= 1;
         }
-        let known = promise.map(|promise| promise.place).filter(|place| self.stretch(place.stretch).is_some());
-        match known.or_else(|| self.place(read, now)) {
-            Some(place) => {
-                let run = self.recent.run(place, self.stretch(place.stretch).is_some_and(|s| s.is_first(place)));
-                let walk = self.walk_of(place, promise.and_then(|promise| promise.walk), run, now);
-                let run = if walk.is_some() { run.max(ORDERLY) } else { run };
-                self.recent.note(&read.content.source, &read.content.key, Some(place), run);
-                if let Some(walk) = walk {
-                    self.go_on(walk, place.at, (read.room, now), &mut outcome);
-                }
+        let promised = promise.map(|promise| promise.place).filter(|place| self.stretch(place.stretch).is_some());
+        let places = match promised {
+            Some(place) => [Some(place), None],
+            None => self.places(read, now),
+        };
+        let walk = promise.and_then(|promise| promise.walk);
+        outcome.load = match self.step(read, places, walk, now) {
+            Some((walk, at)) => {
+                self.go_on(walk, at, (read.room, now), &mut outcome);
+                return outcome;
             }
-            None => {
-                outcome.load = self.load_around(read);
-                self.recent.note(&read.content.source, &read.content.key, None, 1);
-            }
-        }
+            None if places[LISTING].is_none() => self.load_around(read).or_else(|| self.load_numbers(read)),
+            None => self.load_numbers(read),
+        };
         outcome
+    }
+
+    /// Takes note of a read at these places. Gives the walk that it is a step of, and where.
+    fn step(
+        &mut self,
+        read: ReadOf<'_>,
+        places: [Option<Place>; ORDERS],
+        promised: Option<WalkId>,
+        now: Instant,
+    ) -> Option<(WalkId, u64)> {
+        let (mut steps, mut found): (Steps, _) = ([None; ORDERS], None);
+        for place in places.into_iter().flatten() {
+            let Some(stretch) = self.stretch(place.stretch) else { continue };
+            let (order, run) = (stretch.order, self.recent.run(place, stretch.is_first(place)));
+            let walk = found.is_none().then(|| self.walk_of(place, promised, run, now)).flatten();
+            steps[order] = Some(Step { place, run: if walk.is_some() { run.max(ORDERLY) } else { run } });
+            found = found.or(walk.map(|walk| (walk, place.at)));
+        }
+        self.recent.note(&read.content.source, &read.content.key, steps);
+        found
     }
 
     /// Names that were asked for have come; none: the catalog does not have them.
@@ -183,23 +205,26 @@ impl Walks {
         if let Some(directory) = self.directories.iter_mut().find(|known| known.id == load.directory) {
             directory.is_loading = false;
         }
+        let until = names.as_ref().and_then(|names| names.until);
         match &load.from {
-            LoadFrom::Around { .. } => {
+            LoadFrom::Around { .. } | LoadFrom::Numbers => {
                 let Some(names) = names else { return outcome };
                 let id = self.next_id();
-                let mut stretch = Stretch::new(id, load.directory, names.is_from_start);
-                stretch.used_at = self.clock;
+                let mut stretch = match load.from {
+                    LoadFrom::Numbers => Stretch::numbered(id, load.directory, names.files),
+                    _ => Stretch::listed(id, load.directory, names),
+                };
+                (stretch.used_at, stretch.until) = (self.clock, until);
                 self.stretches.push(stretch);
-                self.extend(id, names);
                 self.forget_old();
                 let Self { recent, stretches, .. } = self;
                 let Some(stretch) = stretches.iter().find(|known| known.id == id) else { return outcome };
-                let source = load.source.facts.path.as_str();
+                let directory = (load.source.facts.path.as_str(), &*load.prefix);
                 let (place_of, is_first) = (|key: &str| stretch.place(key), |place| stretch.is_first(place));
-                if let Some((place, run)) = recent.find_places(source, &load.prefix, place_of, is_first)
-                    && let Some(walk) = self.walk_of(place, None, run, now)
+                if let Some(step) = recent.find_places(directory, stretch.order, place_of, is_first)
+                    && let Some(walk) = self.walk_of(step.place, None, step.run, now)
                 {
-                    self.go_on(walk, place.at, (room, now), &mut outcome);
+                    self.go_on(walk, step.place.at, (room, now), &mut outcome);
                 }
             }
             LoadFrom::After { stretch: id, .. } => {
@@ -295,6 +320,7 @@ impl Walks {
     pub(super) fn is_bounded(&self) -> bool {
         self.walks.len() <= WALKS_MAX
             && self.stretches.len() <= STRETCHES_MAX
+            && self.stretches.iter().filter(|stretch| stretch.order == NUMBERS).count() <= NUMBERED_MAX
             && self.directories.len() <= DIRECTORIES_MAX
     }
 
@@ -321,20 +347,23 @@ impl Walks {
         self.directories.iter().position(|known| *known.prefix == *prefix && Arc::ptr_eq(&known.source, read.source))
     }
 
-    fn place(&mut self, read: ReadOf<'_>, now: Instant) -> Option<Place> {
-        let directory = &self.directories[self.directory_of(read)?];
-        let id = directory.id;
+    /// Where the file stands in each order that is known.
+    fn places(&mut self, read: ReadOf<'_>, now: Instant) -> [Option<Place>; ORDERS] {
+        let Some(directory) = self.directory_of(read) else { return [None; ORDERS] };
+        let id = self.directories[directory].id;
         self.stretches.retain(|stretch| stretch.directory != id || stretch.is_fresh(now));
-        let of_directory = self.stretches.iter().filter(|stretch| stretch.directory == id);
-        of_directory.filter_map(|stretch| stretch.place(&read.content.key)).next()
+        [LISTING, NUMBERS].map(|order| {
+            let known = self.stretches.iter().filter(|known| known.directory == id && known.order == order);
+            known.filter_map(|stretch| stretch.place(&read.content.key)).next()
+        })
     }
 
-    /// The place of this file is to be found if another one of its directory was read a moment ago.
+    /// The place of this file is to be found if another one of its directory was read just before it.
     fn load_around(&mut self, read: ReadOf<'_>) -> Option<Load> {
         let prefix = directory::of(&read.content.key);
         let nth = match self.directory_of(read) {
             Some(nth) => nth,
-            None if self.recent.has_unplaced(&read.content.source, prefix) => {
+            None if self.recent.has(&read.content.source, prefix) => {
                 let id = self.next_id();
                 self.directories.push(Directory::new(id, read.source, prefix));
                 self.directories.len() - 1
@@ -355,6 +384,19 @@ impl Walks {
         Some(load)
     }
 
+    /// Its directory is read in no order that is known.
+    fn load_numbers(&mut self, read: ReadOf<'_>) -> Option<Load> {
+        let nth = self.directory_of(read)?;
+        let directory = &mut self.directories[nth];
+        let (id, prefix) = (directory.id, directory.prefix.clone());
+        if self.stretches.iter().any(|known| known.directory == id && known.order == NUMBERS) || !directory.is_astray()
+        {
+            return None;
+        }
+        directory.is_loading = true;
+        Some(Load { source: read.source.clone(), prefix, from: LoadFrom::Numbers, directory: id })
+    }
+
     /// Names that follow in a stretch, unless they are on their way.
     fn load_after(&mut self, place: Place) -> Option<Load> {
         let stretch = self.stretches.iter_mut().find(|known| known.id == place.stretch)?;
@@ -373,7 +415,6 @@ impl Walks {
         let Some(stretch) = self.stretches.iter_mut().find(|known| known.id == stretch) else { return };
         stretch.add(names.files, keep_from);
         (stretch.last, stretch.more) = (names.last, names.more);
-        stretch.until = stretch.until.or(names.until);
     }
 
     /// The walk that a read at `place` belongs to: that for which it was fetched, one that it is a step of, or, if it stands in
@@ -431,6 +472,12 @@ impl Walks {
     fn forget_old(&mut self) {
         drop_oldest(&mut self.walks, WALKS_MAX, |walk| walk.used_at);
         drop_oldest(&mut self.stretches, STRETCHES_MAX, |stretch| stretch.used_at);
+        let numbered = self.stretches.iter().filter(|stretch| stretch.order == NUMBERS);
+        if numbered.clone().count() > NUMBERED_MAX
+            && let Some(oldest) = numbered.min_by_key(|stretch| stretch.used_at).map(|stretch| stretch.id)
+        {
+            self.stretches.retain(|stretch| stretch.id != oldest);
+        }
         drop_oldest(&mut self.directories, DIRECTORIES_MAX, |directory| directory.used_at);
         let Self { walks, stretches, directories, .. } = self;
         stretches.retain(|stretch| directories.iter().any(|known| known.id == stretch.directory));

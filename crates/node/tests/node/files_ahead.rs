@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::common::{OPEN, Setup, World, context, path, pattern, world};
-use forebay_model::{ByteRange, Content, FaultKind, Freshness, PAGE};
+use forebay_model::{ByteRange, Content, FaultKind, Freshness, PAGE, inode_number};
 use forebay_route::{ReadNow, Service};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -109,6 +109,22 @@ async fn who_reads_every_nth_file_finds_them_there_and_no_others() {
         assert!(wanted <= 16, "stride {stride}: {wanted} of {count} were waited for");
         assert_eq!(ahead, used, "stride {stride}: the directory ends where the window does");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sorts_by_inode_numbers_finds_the_next_files_there() {
+    let w = listed(&far(), 2_000).await;
+    let mut order = Vec::new();
+    for nth in 0..2_000 {
+        let at = path(&format!("/ml/{}", name(nth)));
+        let content = w.content(at.as_str()).await;
+        order.push((inode_number(&at, Some(content.id), 0), nth));
+    }
+    order.sort_unstable();
+    read_all(&w, vec![order.into_iter().map(|(_, nth)| nth).collect()]).await;
+    let [wanted, ahead, used, _] = account(&w).await;
+    assert!(wanted <= 80 && used >= 1_920, "{wanted} waited for, {used} used");
+    assert_eq!(ahead, used);
 }
 
 #[tokio::test(flavor = "multi_thread")]
