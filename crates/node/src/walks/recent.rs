@@ -8,8 +8,10 @@ use std::sync::Arc;
 const READS_MAX: usize = 32;
 /// The widest stride that is looked for: ranks that read every n-th file.
 pub(super) const STRIDE_MAX: u64 = 64;
-/// Files in a row from which a reader is believed to go on so.
-pub(super) const ORDERLY: u32 = 3;
+/// Files in a row from which a reader is believed to go on so, in each order. `cp` is one reader, without a stride.
+pub(super) const ORDERLY: [u32; ORDERS] = [3, 4];
+/// The first file of a directory counts as so many in a row.
+const FIRST: u32 = 2;
 
 /// A file's place: of which stretch, and the how many-th file of the directory's order, counted from wherever that begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ impl Recent {
 
     fn run_before(&self, end: usize, place: Place, is_first: bool) -> u32 {
         if is_first {
-            return ORDERLY - 1;
+            return FIRST;
         }
         let Some(before) = place.at.checked_sub(1) else { return 1 };
         let before = Place { at: before, ..place };

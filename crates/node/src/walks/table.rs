@@ -192,7 +192,7 @@ impl Walks {
             let Some(stretch) = self.stretch(place.stretch) else { continue };
             let (order, run) = (stretch.order, self.recent.run(place, stretch.is_first(place)));
             let walk = found.is_none().then(|| self.walk_of(place, promised, run, now)).flatten();
-            steps[order] = Some(Step { place, run: if walk.is_some() { run.max(ORDERLY) } else { run } });
+            steps[order] = Some(Step { place, run: if walk.is_some() { run.max(ORDERLY[order]) } else { run } });
             found = found.or(walk.map(|walk| (walk, place.at)));
         }
         self.recent.note(&read.content.source, &read.content.key, steps);
@@ -337,8 +337,12 @@ impl Walks {
         if was_read && let Some(directory) = self.directories.iter_mut().find(|known| known.id == promise.directory) {
             directory.used();
         }
-        if let Some(walk) = self.walks.iter_mut().find(|known| Some(known.id) == promise.walk) {
-            walk.ends(promise.bytes, was_read);
+        let Some(walk) = self.walks.iter_mut().find(|known| Some(known.id) == promise.walk) else { return };
+        if !was_read {
+            walk.was_not_read(promise.bytes);
+        } else if !walk.was_read(promise.bytes, self.clock) {
+            let id = walk.id;
+            self.walks.retain(|known| known.id != id);
         }
     }
 
@@ -428,15 +432,20 @@ impl Walks {
         if let Some(nth) = nth {
             return Some(self.walks[nth].id);
         }
-        let stride = if run >= ORDERLY { 1 } else { self.recent.stride(place)? };
-        let of = self.stretch(place.stretch)?.directory;
+        let stretch = self.stretch(place.stretch)?;
+        let (of, order) = (stretch.directory, stretch.order);
+        let stride = match order {
+            _ if run >= ORDERLY[order] => 1,
+            LISTING => self.recent.stride(place)?,
+            _ => return None,
+        };
         let directory = self.directories.iter_mut().find(|known| known.id == of)?;
         directory.has_walk();
         if !directory.allows(0, now) {
             return None;
         }
         let id = self.next_id();
-        self.walks.push(Walk::new(id, of, place, stride));
+        self.walks.push(Walk::new(id, of, place, stride, self.clock));
         Some(id)
     }
 
@@ -444,16 +453,15 @@ impl Walks {
     fn go_on(&mut self, walk: WalkId, at: u64, (room, now): (usize, Instant), outcome: &mut Outcome) {
         let clock = self.clock;
         let Some(nth) = self.walks.iter().position(|known| known.id == walk) else { return };
-        for content in self.walks[nth].reach(at) {
+        for content in self.walks[nth].reach(at, clock) {
             // It may still be read: then it is used, but not by this walk.
             if let Some(promise) = self.promises.get_mut(content).filter(|promise| promise.walk == Some(walk)) {
                 promise.walk = None;
-                self.walks[nth].ends(promise.bytes, false);
+                self.walks[nth].was_not_read(promise.bytes);
             }
         }
         let Self { walks, stretches, directories, .. } = self;
         let walk = &mut walks[nth];
-        walk.used_at = clock;
         let place = walk.place();
         let stretch = stretches.iter_mut().find(|known| known.id == place.stretch);
         let directory = directories.iter_mut().find(|known| known.id == walk.directory);

@@ -94,11 +94,11 @@ fn a_directory_in_which_little_is_used_rests_and_gets_another_chance() {
     let mut w = world();
     let begin = |w: &mut World, nth: usize| (nth..nth + 3).map(|nth| w.read(0, nth, false).0.len()).sum::<usize>();
     let fetched: Vec<usize> = (0..40).map(|walk| begin(&mut w, 5 + walk * 20)).collect();
-    assert_eq!(fetched[0], 8);
-    assert!(fetched.iter().sum::<usize>() <= 48, "{fetched:?}");
+    assert_eq!(fetched[0], 4);
+    assert!(fetched.iter().sum::<usize>() <= 40, "{fetched:?}");
     assert_eq!(fetched[39], 0);
     w.now += Duration::from_secs(61);
-    assert_eq!(begin(&mut w, 816), 8);
+    assert_eq!(begin(&mut w, 816), 4);
 }
 
 #[test]

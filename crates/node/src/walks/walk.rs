@@ -6,14 +6,22 @@ use forebay_model::ContentId;
 
 use super::recent::{Place, STRIDE_MAX};
 
-/// The first window of a walk: what is fetched while the third file is waited for.
-const WINDOW_MIN: usize = 8;
+/// The narrowest window, and the first.
+const WINDOW_MIN: usize = 4;
+/// The first of who begins with the first file of a directory, which few do by chance.
+const WINDOW_OF_START: usize = 8;
 /// The widest: what an origin at 100 ms brings for 2,500 files a second.
 pub(super) const WINDOW_MAX: usize = 256;
 /// Reads of several threads arrive out of order by so many files. What is passed by further is not expected any more.
 const BEHIND: u64 = 64;
 /// How far before its reader a walk looks, in positions: over files that are here already, too.
 pub(super) const LEAD_MAX: u64 = 1_024;
+
+/// Steps of a walk come with so few reads of others in between, or it is none: shuffled reads have hit upon an order.
+const GAP_MAX: u64 = 32;
+/// What a walk is trusted at first. A step in time makes it one more, one that is late two less; without it ends.
+const TRUST: i32 = 4;
+const TRUST_MAX: i32 = 16;
 
 /// Names a walk.
 pub(crate) type WalkId = u64;
@@ -38,12 +46,14 @@ pub(super) struct Walk {
     ahead: VecDeque<(u64, ContentId)>,
     /// Tasks that are to fetch for it and have not begun.
     starting: usize,
-    /// When it was last used, in reads.
+    /// When it was last used, in reads; and when by a step that was foreseen.
     pub(super) used_at: u64,
+    stepped_at: u64,
+    trust: i32,
 }
 
 impl Walk {
-    pub(super) fn new(id: WalkId, directory: u64, place: Place, stride: u64) -> Self {
+    pub(super) fn new(id: WalkId, directory: u64, place: Place, stride: u64, clock: u64) -> Self {
         debug_assert!((1..=STRIDE_MAX).contains(&stride), "a stride is looked for in these bounds");
         Self {
             id,
@@ -52,12 +62,14 @@ impl Walk {
             stride,
             at: place.at,
             next: place.at + stride,
-            window: WINDOW_MIN,
+            window: if place.at <= 1 { WINDOW_OF_START } else { WINDOW_MIN },
             unread: 0,
             unread_bytes: 0,
             ahead: VecDeque::new(),
             starting: 0,
-            used_at: 0,
+            used_at: clock,
+            stepped_at: clock,
+            trust: TRUST,
         }
     }
 
@@ -78,7 +90,11 @@ impl Walk {
     }
 
     /// Its reader is at `at`. Gives the contents that it has passed by.
-    pub(super) fn reach(&mut self, at: u64) -> Vec<ContentId> {
+    pub(super) fn reach(&mut self, at: u64, clock: u64) -> Vec<ContentId> {
+        self.used_at = clock;
+        if at == self.at + self.stride {
+            self.stepped_at = clock;
+        }
         self.at = self.at.max(at);
         self.next = self.next.max(self.at + self.stride);
         let passed = self.ahead.iter().take_while(|(at, _)| at + BEHIND * self.stride < self.at).count();
@@ -107,11 +123,25 @@ impl Walk {
         }
     }
 
-    /// One of its files is not waited for any more: it was read, or passed by, or never came.
-    pub(super) fn ends(&mut self, bytes: u64, was_read: bool) {
+    /// One of its files was read. Whether it is trusted still.
+    pub(super) fn was_read(&mut self, bytes: u64, clock: u64) -> bool {
+        self.ends(bytes);
+        self.window = (self.window + 1).min(WINDOW_MAX);
+        let is_late = clock > self.stepped_at + GAP_MAX;
+        self.trust = (self.trust + if is_late { -2 } else { 1 }).min(TRUST_MAX);
+        self.stepped_at = clock;
+        self.trust > 0
+    }
+
+    /// One of its files is not waited for any more: it was passed by, or is gone, or never came.
+    pub(super) fn was_not_read(&mut self, bytes: u64) {
+        self.ends(bytes);
+        self.window = (self.window - 1).max(WINDOW_MIN);
+    }
+
+    fn ends(&mut self, bytes: u64) {
         self.unread = self.unread.saturating_sub(1);
         self.unread_bytes = self.unread_bytes.saturating_sub(bytes);
-        self.window = if was_read { self.window + 1 } else { self.window - 1 }.clamp(WINDOW_MIN, WINDOW_MAX);
     }
 
     /// Memory is short.
