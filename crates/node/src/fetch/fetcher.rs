@@ -123,6 +123,16 @@ impl Fetcher {
         here
     }
 
+    /// Whether the byte at `start` may be here.
+    pub(crate) fn may_have(&self, content: &Content, start: u64) -> bool {
+        let page = PageIndex::of(start);
+        // In this order, as in `copy_here`. Of a flight that is not whole the start may be here.
+        self.flights.get(content.id, page).map_or_else(
+            || self.store.has_page(content.id, page),
+            |flight| flight.is_whole() || !is_small(content.size),
+        )
+    }
+
     fn copy_here(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
         // Memory before the disk. A flight leaves the table only after the store has its page, so what is in neither, in
         // this order, is not here.
