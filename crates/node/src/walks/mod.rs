@@ -8,6 +8,7 @@
 //! Always true: nothing here does I/O or waits; all of it is bounded; an order that is not there (shuffled reads) opens next
 //! to no windows. Positions are those of files in the listing, which come in stretches from the catalog ([`stretch`]).
 
+mod asked;
 mod directory;
 mod promises;
 mod recent;
@@ -17,5 +18,6 @@ mod table;
 mod tests;
 mod walk;
 
-pub(crate) use table::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf, Walks};
+pub(crate) use asked::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf};
+pub(crate) use table::Walks;
 pub(crate) use walk::WalkId;

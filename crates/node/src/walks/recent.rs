@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Reads that are remembered, of all directories together: as many readers may take turns, and a shuffle of a thousand files
-/// hits upon three in a row, so near to each other, once in two thousand reads.
+/// hits upon four in a row, so near to each other, once in 200,000 reads.
 const READS_MAX: usize = 32;
 /// The widest stride that is looked for: ranks that read every n-th file.
 pub(super) const STRIDE_MAX: u64 = 64;
-/// Files in a row from which a reader is believed to go on so, in each order. `cp` is one reader, without a stride.
-pub(super) const ORDERLY: [u32; ORDERS] = [3, 4];
-/// The first file of a directory counts as so many in a row.
-const FIRST: u32 = 2;
+/// Files in a row from which a reader is believed to go on so.
+pub(super) const ORDERLY: u32 = 4;
+/// Files with a stride from which it is: there are many strides.
+const STRIDING: u64 = 5;
 
 /// A file's place: of which stretch, and the how many-th file of the directory's order, counted from wherever that begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Recent {
         last
     }
 
-    /// Files that were read in a row up to `place`, that one counted. The first of a directory counts as two: who begins there
+    /// Files that were read in a row up to `place`, that one counted. The first of a directory counts as three: who begins there
     /// and goes on with the second is believed.
     pub(super) fn run(&self, place: Place, is_first: bool) -> u32 {
         self.run_before(self.reads.len(), place, is_first)
@@ -92,7 +92,7 @@ impl Recent {
 
     fn run_before(&self, end: usize, place: Place, is_first: bool) -> u32 {
         if is_first {
-            return FIRST;
+            return ORDERLY - 1;
         }
         let Some(before) = place.at.checked_sub(1) else { return 1 };
         let before = Place { at: before, ..place };
@@ -100,7 +100,7 @@ impl Recent {
         steps.into_iter().find(|step| step.place == before).map_or(1, |step| step.run.saturating_add(1))
     }
 
-    /// The stride with which `place` ends four reads.
+    /// The stride with which `place` ends as many reads as show one.
     pub(super) fn stride(&self, place: Place) -> Option<u64> {
         let at = |nth: usize| {
             let steps = self.reads[nth].steps.iter().flatten();
@@ -109,8 +109,8 @@ impl Recent {
         let last_before = |end: usize, wanted: u64| (0..end).rev().find(|nth| at(*nth) == Some(wanted));
         (0..self.reads.len()).rev().find_map(|nth| {
             let stride = place.at.checked_sub(at(nth)?).filter(|stride| (2..=STRIDE_MAX).contains(stride))?;
-            let second = last_before(nth, place.at.checked_sub(2 * stride)?)?;
-            last_before(second, place.at.checked_sub(3 * stride)?)?;
+            let mut others = 2..STRIDING;
+            others.try_fold(nth, |before, steps| last_before(before, place.at.checked_sub(steps * stride)?))?;
             Some(stride)
         })
     }
@@ -140,15 +140,16 @@ mod tests {
     #[test]
     fn orders_are_found_in_reads_that_take_turns() {
         check(&[5, 6, 7], 3, None);
-        check(&[0, 1], 3, None);
+        check(&[0, 1], 4, None);
         check(&[5, 6], 2, None);
         check(&[5, 100, 6, 101, 7], 3, None);
-        check(&[1, 0, 2, 4, 3], 3, None);
-        check(&[4, 8, 12, 16], 1, Some(4));
-        check(&[4, 104, 8, 108, 12, 112, 16], 1, Some(4));
-        check(&[4, 8, 12], 1, None);
+        check(&[2, 1, 3, 5, 4], 3, None);
+        check(&[4, 8, 12, 16, 20], 1, Some(4));
+        check(&[4, 104, 8, 108, 12, 112, 16, 116, 20], 1, Some(4));
+        check(&[4, 8, 12, 16], 1, None);
+        check(&[8, 4, 12, 16, 20], 1, None);
         check(&[7, 6, 5], 1, None);
-        check(&[0, 65, 130, 195], 1, None);
+        check(&[0, 65, 130, 195, 260], 1, None);
     }
 
     #[test]
@@ -160,6 +161,6 @@ mod tests {
         assert!(recent.has("/s", "d/") && !recent.has("/s", "f/") && !recent.has("/t", "d/"));
         let place_of = |key: &str| Some(Place { stretch: 1, at: key[2..].parse().ok()? });
         let last = recent.find_places(("/s", "d/"), 0, place_of, |place| place.at == 0);
-        assert_eq!(last, Some(Step { place: Place { stretch: 1, at: 1 }, run: 3 }));
+        assert_eq!(last, Some(Step { place: Place { stretch: 1, at: 1 }, run: 4 }));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use forebay_model::FileEntry;
 use hashbrown::HashMap;
 
+use super::asked::Names;
 use super::recent::Place;
-use super::table::Names;
 
 /// Files that are known of a stretch at most, when more come: with [`super::table`]'s number of stretches, and some 300 bytes a
 /// file, 10 MiB.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use forebay_model::{Content, ContentId, FileEntry, PageIndex, page_len};
+use forebay_model::{Content, ContentId, PageIndex, page_len};
 
+use super::asked::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf};
 use super::directory::{self, Directory};
 use super::promises::{Promise, Promises};
 use super::recent::{ORDERLY, ORDERS, Place, Recent, Step, Steps};
@@ -44,81 +45,6 @@ pub(crate) struct Walks {
     /// The last id that was given to anything.
     last_id: u64,
 }
-
-/// A read of a file from its start.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ReadOf<'a> {
-    pub(crate) source: &'a Arc<Source>,
-    pub(crate) content: &'a Content,
-    /// It is answered at once.
-    pub(crate) is_here: bool,
-    /// It is on its way.
-    pub(crate) is_arriving: bool,
-    /// Requests to the source that nobody waits for yet and that could begin now.
-    pub(crate) room: usize,
-}
-
-/// What a read leads to.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// The walk that it belongs to, and how many tasks more should fetch for it.
-    pub(crate) walk: Option<(WalkId, usize)>,
-    /// Names to be fetched from the catalog.
-    pub(crate) load: Option<Load>,
-    /// Bytes that were fetched ahead and are read now.
-    pub(crate) used_bytes: u64,
-    /// Bytes that were fetched ahead and are gone, or not expected to be read any more.
-    pub(crate) unused_bytes: u64,
-}
-
-/// Names that are needed from the catalog.
-#[derive(Clone, Debug)]
-pub(crate) struct Load {
-    pub(crate) source: Arc<Source>,
-    /// The directory, as a prefix of keys.
-    pub(crate) prefix: Box<str>,
-    pub(crate) from: LoadFrom,
-    directory: u64,
-}
-
-/// Which names.
-#[derive(Clone, Debug)]
-pub(crate) enum LoadFrom {
-    /// A stretch that begins with the directory if this file is near its start and that is not known yet, else with this file.
-    Around { file: Arc<str>, is_start_known: bool },
-    /// All of the directory, in the order of their numbers; none if they are too many.
-    Numbers,
-    /// Those that follow in a stretch, after this name.
-    After { stretch: u64, name: Box<str> },
-}
-
-/// Names from the catalog.
-#[derive(Debug)]
-pub(crate) struct Names {
-    pub(crate) files: Vec<Arc<FileEntry>>,
-    pub(crate) is_from_start: bool,
-    /// The last name looked at.
-    pub(crate) last: Box<str>,
-    pub(crate) more: bool,
-    pub(crate) until: Option<Instant>,
-}
-
-/// What to fetch next for a walk.
-#[derive(Debug)]
-pub(crate) enum Next {
-    File {
-        source: Arc<Source>,
-        file: Arc<FileEntry>,
-        place: NextPlace,
-    },
-    /// Nothing, until these names are known.
-    Load(Load),
-    Nothing,
-}
-
-/// The place of a file to fetch.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NextPlace(Place);
 
 impl Walks {
     /// Walks of which each has at most `bytes_max` in files that nobody has read yet.
@@ -192,7 +118,7 @@ impl Walks {
             let Some(stretch) = self.stretch(place.stretch) else { continue };
             let (order, run) = (stretch.order, self.recent.run(place, stretch.is_first(place)));
             let walk = found.is_none().then(|| self.walk_of(place, promised, run, now)).flatten();
-            steps[order] = Some(Step { place, run: if walk.is_some() { run.max(ORDERLY[order]) } else { run } });
+            steps[order] = Some(Step { place, run: if walk.is_some() { run.max(ORDERLY) } else { run } });
             found = found.or(walk.map(|walk| (walk, place.at)));
         }
         self.recent.note(&read.content.source, &read.content.key, steps);
@@ -337,10 +263,11 @@ impl Walks {
         if was_read && let Some(directory) = self.directories.iter_mut().find(|known| known.id == promise.directory) {
             directory.used();
         }
+        let walks = self.walks.len() as u64;
         let Some(walk) = self.walks.iter_mut().find(|known| Some(known.id) == promise.walk) else { return };
         if !was_read {
             walk.was_not_read(promise.bytes);
-        } else if !walk.was_read(promise.bytes, self.clock) {
+        } else if !walk.was_read(promise.bytes, self.clock, walks) {
             let id = walk.id;
             self.walks.retain(|known| known.id != id);
         }
@@ -435,7 +362,7 @@ impl Walks {
         let stretch = self.stretch(place.stretch)?;
         let (of, order) = (stretch.directory, stretch.order);
         let stride = match order {
-            _ if run >= ORDERLY[order] => 1,
+            _ if run >= ORDERLY => 1,
             LISTING => self.recent.stride(place)?,
             _ => return None,
         };

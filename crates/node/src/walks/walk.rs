@@ -17,10 +17,11 @@ const BEHIND: u64 = 64;
 /// How far before its reader a walk looks, in positions: over files that are here already, too.
 pub(super) const LEAD_MAX: u64 = 1_024;
 
-/// Steps of a walk come with so few reads of others in between, or it is none: shuffled reads have hit upon an order.
-const GAP_MAX: u64 = 32;
+/// Between two steps of a walk come so many other reads at most for each walk that there is, and so many more, or it is none:
+/// shuffled reads have hit upon an order.
+const GAP: u64 = 8;
 /// What a walk is trusted at first. A step in time makes it one more, one that is late two less; without it ends.
-const TRUST: i32 = 4;
+const TRUST: i32 = 2;
 const TRUST_MAX: i32 = 16;
 
 /// Names a walk.
@@ -124,10 +125,10 @@ impl Walk {
     }
 
     /// One of its files was read. Whether it is trusted still.
-    pub(super) fn was_read(&mut self, bytes: u64, clock: u64) -> bool {
+    pub(super) fn was_read(&mut self, bytes: u64, clock: u64, walks: u64) -> bool {
         self.ends(bytes);
         self.window = (self.window + 1).min(WINDOW_MAX);
-        let is_late = clock > self.stepped_at + GAP_MAX;
+        let is_late = clock > self.stepped_at + GAP * (walks + 1);
         self.trust = (self.trust + if is_late { -2 } else { 1 }).min(TRUST_MAX);
         self.stepped_at = clock;
         self.trust > 0

@@ -130,9 +130,9 @@ async fn who_sorts_by_inode_numbers_finds_the_next_files_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_take_turns_find_their_files_there() {
     let workers = |of: usize| (0..of).map(|worker| (worker..2_000).step_by(of).collect()).collect::<Vec<Vec<usize>>>();
-    check_orderly("four with a stride", 2_000, workers(4), 60).await;
+    check_orderly("four with a stride", 2_000, workers(4), 100).await;
     let parts = (0..4).map(|part| (part * 500..(part + 1) * 500).collect()).collect();
-    check_orderly("four with a quarter each", 2_000, parts, 60).await;
+    check_orderly("four with a quarter each", 2_000, parts, 100).await;
     // A loader's workers take batches in turns.
     let batches = |worker: usize| (0..2_000).filter(|nth| nth / 32 % 4 == worker).collect::<Vec<usize>>();
     check_orderly("four with batches", 2_000, (0..4).map(batches).collect(), 100).await;
