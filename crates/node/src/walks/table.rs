@@ -11,7 +11,6 @@ use super::promises::{Promise, Promises};
 use super::recent::{ORDERLY, ORDERS, Place, Recent, Step, Steps};
 use super::stretch::{LISTING, NUMBERS, Stretch};
 use super::walk::{LEAD_MAX, Walk, WalkId};
-use crate::source::Source;
 
 /// Directories that are remembered; the one that was not used for longest goes.
 const DIRECTORIES_MAX: usize = 64;
