@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 23] = [
+const SURFACE: [(&str, &[&str]); 24] = [
     (
         "up",
         &[

@@ -192,6 +192,10 @@ impl Service for Node {
         ReadNow::Filled
     }
 
+    fn may_have(&self, content: &Content, start: u64) -> bool {
+        self.fetcher.may_have(content, start)
+    }
+
     async fn read(&self, context: &Context, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault> {
         let range = range.intersect(ByteRange::new(0, content.size));
         if range.len() > READ_MAX {

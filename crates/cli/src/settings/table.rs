@@ -313,6 +313,12 @@ settings! {
         ///
         /// Raise it for few readers at a far origin, lower it for very many readers. The budget of memory stands above it.
         max: ByteSize = "64MiB", Flag::Absent;
+
+        /// Fetch the next files of a directory while its files are read one after the other, in order or with a stride.
+        ///
+        /// Set it to `no` when requests or traffic are paid for and programs stop half-way through directories. In a directory of
+        /// which less than half of what was fetched ahead is read, it stops by itself.
+        files: bool = "yes", Flag::Absent;
     }
 
     /// The store.

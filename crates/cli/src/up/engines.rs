@@ -94,6 +94,7 @@ pub(crate) fn fetch(settings: &Settings, limits: Limits) -> FetchSettings {
     FetchSettings {
         memory: limits.memory_budget,
         read_ahead_max: settings.read_ahead.max,
+        files_ahead: settings.read_ahead.files,
         request_max: request_max(limits),
         deadline: settings.origin.deadline,
         caching: caching(settings),
