@@ -124,12 +124,11 @@ impl DataSet {
     }
 
     /// No more than `other` has.
-    pub(super) fn cut_to(mut self, other: &Self) -> Self {
+    pub(super) fn cut_to(&mut self, other: &Self) {
         self.small = self.small.iter().take(other.small.len()).cloned().collect();
         for (ours, theirs) in self.large.iter_mut().zip(&other.large) {
             ours.size = ours.size.min(theirs.size);
         }
-        self
     }
 
     /// What a hot row of `work` reads; none if there is nothing of the kind.

@@ -143,16 +143,20 @@ impl Plan {
         work.push((Work::List, 1));
         steps.say("reading all once");
         let limit = self.seconds.mul_f64(WARM) / self.sides;
-        let here = here.warmed(limit, &self.stop)?;
-        // The native side does the work of the other.
-        let native =
-            native.map(|native| native.warmed(limit, &self.stop)).transpose()?.map(|native| native.cut_to(&here));
+        let mut here = here.warmed(limit, &self.stop)?;
+        let mut native = native.map(|native| native.warmed(limit, &self.stop)).transpose()?;
+        if let Some(native) = &mut native {
+            // Both sides do the same work.
+            here.cut_to(native);
+            native.cut_to(&here);
+        }
         report.note_warmed(&here);
         let limit = self.seconds.mul_f64(HOT) / (work.len() as u32 * self.sides * TURNS);
         for (kind, readers) in work {
             let of = |set: &DataSet| set.hot_slice(kind, Slice { limit, ..Slice::new(kind, readers) });
             let Some(slice) = of(&here) else {
-                let note = Some("there is no large file");
+                let is_of_files = matches!(kind, Work::Files | Work::Stat);
+                let note = Some(if is_of_files { "there is no small file" } else { "there is no large file" });
                 report.rows.push(Row { note, ..Row::new(kind, false, readers, Vec::new(), Vec::new()) });
                 continue;
             };
