@@ -225,6 +225,7 @@ impl Default for Setup {
             files_ahead: true,
             turns: 64,
             delay: Duration::ZERO,
+            write_rate_max: None,
         }
     }
 }
