@@ -169,13 +169,14 @@ impl Fetcher {
         }
     }
 
-    /// The store has a page.
-    fn kept(&self, flight: &Arc<Flight>) {
-        if flight.kept() || !self.budget.is_easy() {
+    /// The store has a page, or does not want it.
+    fn settled(&self, flight: &Arc<Flight>) {
+        if flight.settled() || !self.budget.is_easy() {
             self.flights.remove(flight);
             return;
         }
-        // Else its reader would have it from the disk that has just taken it. Unless that reader does not come.
+        // Else its reader would have it from the disk that has just taken it, or from the origin again. Unless that reader does not
+        // come.
         if self.flights.await_reader(flight) {
             let flights = self.flights.clone();
             self.runtime.spawn(async move {
@@ -463,10 +464,14 @@ struct Offered {
 impl Offered {
     fn done(mut self, kept: Kept) {
         if kept != Kept::Yes {
+            if let Some(flight) = self.flight.take_if(|flight| flight.is_ahead) {
+                self.fetcher.metrics.not_kept.inc();
+                self.fetcher.settled(&flight);
+            }
             return;
         }
         if let Some(flight) = self.flight.take() {
-            self.fetcher.kept(&flight);
+            self.fetcher.settled(&flight);
         }
         if let Some((flight, fill)) = self.fetcher.flights.take_lingering() {
             self.fetcher.offer(flight, fill);

@@ -17,9 +17,10 @@ const SHARDS: usize = 16;
 /// Whole flights for which the store's queue had no room wait for it to move on, at most this many; they hold a part of
 /// the budget, and are the first to go when it is short.
 const LINGERING_MAX: usize = 64;
-/// Pages that the store has and whose reader is still to come, at most; of small files 256 take 28 MB at 112 KiB. They hold a
-/// part of the budget, and are the first to go when it is short.
-const UNREAD_MAX: usize = 256;
+/// Pages that the store has and whose reader is still to come, at most, and so many bytes if all are as long as the newest: as much
+/// as is fetched ahead of one reader by default. They hold a part of the budget, and are the first to go when it is short.
+const UNREAD_MAX: usize = 1_024;
+const UNREAD_BYTES_MAX: u64 = 64 << 20;
 
 type Shard = Mutex<HashMap<(ContentId, PageIndex), Arc<Flight>>>;
 
@@ -114,10 +115,11 @@ impl Flights {
     /// Leaves a page that the store has in the table until its reader has come. True: from now on,
     /// [`Self::give_up_unread_since`] is to be called until it says that none waits.
     pub(crate) fn await_reader(&self, flight: &Arc<Flight>) -> bool {
+        let max = UNREAD_MAX.min((UNREAD_BYTES_MAX / flight.len.max(1)) as usize);
         let (oldest, is_minded) = {
             let mut unread = self.unread.lock();
             unread.push_back((Arc::downgrade(flight), Instant::now()));
-            let oldest = if unread.len() > UNREAD_MAX { unread.pop_front() } else { None };
+            let oldest = if unread.len() > max { unread.pop_front() } else { None };
             (oldest, self.is_minded.swap(true, Ordering::Relaxed))
         };
         if let Some(oldest) = oldest.and_then(|(oldest, _)| oldest.upgrade()) {

@@ -216,6 +216,7 @@ pub(crate) struct Setup {
     pub(crate) files_ahead: bool,
     pub(crate) turns: usize,
     pub(crate) delay: Duration,
+    pub(crate) write_rate_max: Option<ByteSize>,
 }
 
 impl Default for Setup {
@@ -229,6 +230,7 @@ impl Default for Setup {
             files_ahead: true,
             turns: 64,
             delay: Duration::ZERO,
+            write_rate_max: None,
         }
     }
 }
@@ -262,7 +264,9 @@ pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Ar
 
 fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir, name: &str) -> (Arc<Store>, Arc<Node>) {
     let cache = DirectoryOptions::new(directory.path().join("cache"), Capacity::Bytes(ByteSize(setup.capacity)));
-    let (store, _) = Store::open(&StoreOptions::new(vec![cache])).expect("a store");
+    let mut options = StoreOptions::new(vec![cache]);
+    options.admission.write_rate_max = setup.write_rate_max;
+    let (store, _) = Store::open(&options).expect("a store");
     let store = Arc::new(store);
     let mut registry = Embedded::open(directory.path()).expect("a registry");
     let spec = SourceSpec::new(path("/ml"), "s3://b".to_owned(), TimestampNs(7));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::common::{OPEN, Setup, World, context, path, pattern, world};
-use forebay_model::{ByteRange, Content, FaultKind, Freshness, PAGE, inode_number};
+use forebay_model::{ByteRange, ByteSize, Content, FaultKind, Freshness, PAGE, inode_number};
 use forebay_route::{ReadNow, Service};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -334,7 +334,18 @@ async fn of_large_files_the_first_page_is_there() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let reads = w.cloud.reads.lock();
-    assert!(reads.iter().filter(|(key, _)| *key > name(11)).all(|(_, range)| *range == ByteRange::new(0, PAGE)));
+    let ahead: Vec<_> = reads.iter().filter(|(key, _)| *key > name(11)).collect();
+    assert!(ahead.iter().all(|(_, range)| *range == ByteRange::new(0, PAGE)), "{ahead:?}");
+    assert!(ahead.len() <= 11, "files of 33 MiB: {ahead:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_does_not_keep_is_there_for_its_reader_all_the_same() {
+    let w = listed(&Setup { write_rate_max: Some(ByteSize(1 << 20)), ..far() }, 1_000).await;
+    read_all(&w, vec![(0..1_000).collect()]).await;
+    let [wanted, _, used, unused] = account(&w).await;
+    assert!(wanted <= 20 && used >= 980 && unused == 0, "{wanted} waited for, {used} used, {unused} unused");
+    assert!(w.store.stats().bytes_kept < 500 * LEN as u64, "the store keeps less than was read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
