@@ -47,7 +47,7 @@ pub struct MountOptions {
     /// How many requests for bytes may wait for the service at once; more of them queue. Bounds the memory of replies to
     /// this many MiB.
     pub reads_in_flight: usize,
-    /// Inodes that the kernel may know before it is asked to forget some, which takes Linux 6.18: some 190 bytes each.
+    /// Inodes that the kernel may know before it is asked to forget some, which takes Linux 6.18: at most 256 bytes each.
     pub inodes_max: usize,
     /// A request that the service has not answered by then fails. A safety net above the client's own deadline.
     pub request_limit: Duration,

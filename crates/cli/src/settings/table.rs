@@ -291,11 +291,11 @@ settings! {
         /// Raise it when names of very many directories are used at once: a name takes about 500 bytes, a directory 500 too.
         catalog: ByteSize = "96MiB", Flag::Absent;
 
-        /// Memory for files and directories that the kernel knows of a mount: some 192 bytes each.
+        /// Memory for files and directories that the kernel knows of a mount: at most 256 bytes each.
         ///
         /// Raise it when more than a million files are used again and again, for which it costs the kernel about a KiB more each.
         /// Beyond it the kernel is asked to forget those that nobody reads (Linux 6.18 and newer).
-        inodes: ByteSize = "192MiB", Flag::Absent;
+        inodes: ByteSize = "256MiB", Flag::Absent;
     }
 
     /// The catalog.

@@ -61,8 +61,8 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
     options
 }
 
-/// What an inode that the kernel knows takes here, with a usual key and etag.
-const INODE_BYTES: u64 = 192;
+/// What an inode that the kernel knows takes here at most, with a usual key and etag.
+const INODE_BYTES: u64 = 256;
 /// What may wait for each directory. Pages that wait are counted in the budget too: half of it is left to readers.
 fn write_queue(settings: &Settings, limits: Limits) -> ByteSize {
     let directories = settings.process.cache.len().max(1) as u64;
