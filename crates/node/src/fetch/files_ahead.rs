@@ -1,8 +1,8 @@
 //! Fetches the next files of a directory ahead of who reads them one after the other ([`crate::walks`] says which).
 //!
 //! Always true: a file is fetched ahead through the same table as any other, so that its reader joins it, and never without
-//! memory that is free at once; the origin keeps a quarter of its requests free for those who wait. Of a large file only
-//! the first page is fetched.
+//! memory that is free at once; the origin keeps a quarter of its requests free for those who wait. Small objects only: a large
+//! one has its own read-ahead, and a page of it alone would be the first to be evicted.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use forebay_catalog::Paged;
 use forebay_model::{
-    ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, NsPath, PageIndex, inode_number, page_len,
+    ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, NsPath, PageIndex, inode_number, is_small,
 };
 use parking_lot::Mutex;
 
@@ -99,6 +99,9 @@ impl Fetcher {
     /// A file is read from its start.
     pub(super) fn read_from_start(self: &Arc<Self>, source: &Arc<Source>, content: &Content, is_here: bool) {
         let Some(ahead) = &self.files_ahead else { return };
+        if !is_small(content.size) {
+            return;
+        }
         if is_here && !ahead.is_watching.load(Ordering::Relaxed) {
             return;
         }
@@ -232,9 +235,8 @@ impl Fetcher {
                 Next::Nothing => return None,
             };
             let content = &file.content;
-            let (page, len) = (PageIndex(0), page_len(content.size, PageIndex(0)));
-            let is_known = self.store.has_page(content.id, page) || self.flights.get(content.id, page).is_some();
-            if is_known || content.size == 0 {
+            let (page, len) = (PageIndex(0), content.size);
+            if self.store.has_page(content.id, page) || self.flights.get(content.id, page).is_some() {
                 continue;
             }
             let put_back = |place: NextPlace, is_memory_short| {

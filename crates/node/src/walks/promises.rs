@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use forebay_model::{ContentId, PageIndex, page_len};
+use forebay_model::ContentId;
 use hashbrown::HashMap;
 
 use super::recent::Place;
@@ -21,19 +21,13 @@ pub(super) struct Promise {
     pub(super) walk: Option<WalkId>,
     pub(super) directory: u64,
     pub(super) place: Place,
-    /// Bytes of the file.
-    pub(super) span: u64,
+    pub(super) bytes: u64,
     since: Instant,
 }
 
 impl Promise {
-    pub(super) fn new(walk: WalkId, directory: u64, place: Place, span: u64, now: Instant) -> Self {
-        Self { walk: Some(walk), directory, place, span, since: now }
-    }
-
-    /// Bytes that were fetched.
-    pub(super) fn bytes(&self) -> u64 {
-        page_len(self.span, PageIndex(0))
+    pub(super) fn new(walk: WalkId, directory: u64, place: Place, bytes: u64, now: Instant) -> Self {
+        Self { walk: Some(walk), directory, place, bytes, since: now }
     }
 }
 

@@ -32,7 +32,7 @@ const NAMES_BEHIND: u64 = 256;
 /// Walks, and what they need to know.
 #[derive(Debug)]
 pub(crate) struct Walks {
-    span_max: u64,
+    bytes_max: u64,
     recent: Recent,
     directories: Vec<Directory>,
     stretches: Vec<Stretch>,
@@ -46,10 +46,10 @@ pub(crate) struct Walks {
 }
 
 impl Walks {
-    /// Walks of which each has at most files of `span_max` bytes before it that nobody has read yet.
-    pub(crate) fn new(span_max: u64) -> Self {
+    /// Walks of which each has at most `bytes_max` in files that nobody has read yet.
+    pub(crate) fn new(bytes_max: u64) -> Self {
         Self {
-            span_max,
+            bytes_max,
             recent: Recent::default(),
             directories: Vec::new(),
             stretches: Vec::new(),
@@ -71,13 +71,13 @@ impl Walks {
         let mut outcome = Outcome::default();
         self.clock += 1;
         if let Some(promise) = self.promises.expired(now) {
-            outcome.unused_bytes += promise.bytes();
+            outcome.unused_bytes += promise.bytes;
             self.settle(&promise, false);
         }
         let promise = self.promises.take(read.content.id);
         if let Some(promise) = &promise {
             let is_used = read.is_here || read.is_arriving;
-            *(if is_used { &mut outcome.used_bytes } else { &mut outcome.unused_bytes }) += promise.bytes();
+            *(if is_used { &mut outcome.used_bytes } else { &mut outcome.unused_bytes }) += promise.bytes;
             self.settle(promise, is_used);
         }
         if promise.is_some() || !read.is_here {
@@ -177,7 +177,7 @@ impl Walks {
         let Some(directory) = self.directories.iter_mut().find(|known| known.id == directory) else {
             return Next::Nothing;
         };
-        if !self.walks[nth].may_go_on(self.span_max) || !directory.allows(unread, now) {
+        if !self.walks[nth].may_go_on(self.bytes_max) || !directory.allows(unread, now) {
             return Next::Nothing;
         }
         let source = directory.source.clone();
@@ -198,12 +198,12 @@ impl Walks {
             return false;
         }
         let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) else { return false };
-        let (NextPlace(place), span) = (place, content.size);
-        walk.fetches(place.at, content.id, span);
+        let (NextPlace(place), bytes) = (place, content.size);
+        walk.fetches(place.at, content.id, bytes);
         if let Some(directory) = self.directories.iter_mut().find(|known| known.id == walk.directory) {
             directory.fetched();
         }
-        self.promises.add(content.id, Promise::new(walk.id, walk.directory, place, span, now));
+        self.promises.add(content.id, Promise::new(walk.id, walk.directory, place, bytes, now));
         true
     }
 
@@ -265,8 +265,8 @@ impl Walks {
         let walks = self.walks.len() as u64;
         let Some(walk) = self.walks.iter_mut().find(|known| Some(known.id) == promise.walk) else { return };
         if !was_read {
-            walk.was_not_read(promise.span);
-        } else if !walk.was_read(promise.span, self.clock, walks) {
+            walk.was_not_read(promise.bytes);
+        } else if !walk.was_read(promise.bytes, self.clock, walks) {
             let id = walk.id;
             self.walks.retain(|known| known.id != id);
         }
@@ -383,7 +383,7 @@ impl Walks {
             // It may still be read: then it is used, but not by this walk.
             if let Some(promise) = self.promises.get_mut(content).filter(|promise| promise.walk == Some(walk)) {
                 promise.walk = None;
-                self.walks[nth].was_not_read(promise.span);
+                self.walks[nth].was_not_read(promise.bytes);
             }
         }
         let Self { walks, stretches, directories, .. } = self;
@@ -394,7 +394,7 @@ impl Walks {
         if let (Some(stretch), Some(directory)) = (stretch, directory) {
             (stretch.used_at, directory.used_at) = (clock, clock);
             if directory.allows(walk.unread, now) {
-                let hired = walk.hire(room, self.span_max, stretch.end());
+                let hired = walk.hire(room, self.bytes_max, stretch.end());
                 outcome.walk = (hired > 0).then_some((walk.id, hired));
             }
         }

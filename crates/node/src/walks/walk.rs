@@ -42,8 +42,7 @@ pub(super) struct Walk {
     pub(super) window: usize,
     /// How many are.
     pub(super) unread: usize,
-    /// Their bytes, fetched or not: of large files only the first page is.
-    pub(super) unread_span: u64,
+    pub(super) unread_bytes: u64,
     /// Those that were fetched, in order; with some that were read since.
     ahead: VecDeque<(u64, ContentId)>,
     /// Tasks that are to fetch for it and have not begun.
@@ -66,7 +65,7 @@ impl Walk {
             next: place.at + stride,
             window: if place.at <= 1 { WINDOW_OF_START } else { WINDOW_MIN },
             unread: 0,
-            unread_span: 0,
+            unread_bytes: 0,
             ahead: VecDeque::new(),
             starting: 0,
             used_at: clock,
@@ -104,10 +103,10 @@ impl Walk {
     }
 
     /// Whether it may look at another position.
-    pub(super) fn may_go_on(&self, span_max: u64) -> bool {
+    pub(super) fn may_go_on(&self, bytes_max: u64) -> bool {
         self.unread < self.window
             && self.next <= self.at + LEAD_MAX
-            && (self.unread == 0 || self.unread_span < span_max)
+            && (self.unread == 0 || self.unread_bytes < bytes_max)
     }
 
     /// Leaves a position behind, whether it is fetched or not.
@@ -116,9 +115,9 @@ impl Walk {
     }
 
     /// `content` at position `at` is being fetched.
-    pub(super) fn fetches(&mut self, at: u64, content: ContentId, span: u64) {
+    pub(super) fn fetches(&mut self, at: u64, content: ContentId, bytes: u64) {
         self.unread += 1;
-        self.unread_span += span;
+        self.unread_bytes += bytes;
         self.ahead.push_back((at, content));
         if self.ahead.len() > 2 * WINDOW_MAX {
             self.ahead.pop_front();
@@ -126,8 +125,8 @@ impl Walk {
     }
 
     /// One of its files was read. Whether it is trusted still.
-    pub(super) fn was_read(&mut self, span: u64, clock: u64, walks: u64) -> bool {
-        self.ends(span);
+    pub(super) fn was_read(&mut self, bytes: u64, clock: u64, walks: u64) -> bool {
+        self.ends(bytes);
         self.window = (self.window + 1).min(WINDOW_MAX);
         let is_late = clock > self.stepped_at + GAP * (walks + 1);
         self.trust = (self.trust + if is_late { -2 } else { 1 }).min(TRUST_MAX);
@@ -136,14 +135,14 @@ impl Walk {
     }
 
     /// One of its files is not waited for any more: it was passed by, or is gone, or never came.
-    pub(super) fn was_not_read(&mut self, span: u64) {
-        self.ends(span);
+    pub(super) fn was_not_read(&mut self, bytes: u64) {
+        self.ends(bytes);
         self.window = (self.window - 1).max(WINDOW_MIN);
     }
 
-    fn ends(&mut self, span: u64) {
+    fn ends(&mut self, bytes: u64) {
         self.unread = self.unread.saturating_sub(1);
-        self.unread_span = self.unread_span.saturating_sub(span);
+        self.unread_bytes = self.unread_bytes.saturating_sub(bytes);
     }
 
     /// Memory is short.
@@ -153,9 +152,9 @@ impl Walk {
 
     /// How many more tasks should fetch for it, where there is room for so many requests and the names end at `end`. A quarter of the window at a time:
     /// each start costs a change of threads.
-    pub(super) fn hire(&mut self, room: usize, span_max: u64, end: u64) -> usize {
-        let mean = self.unread_span.checked_div(self.unread as u64).unwrap_or_default().max(1);
-        let window = self.window.min(usize::try_from(span_max / mean).unwrap_or(usize::MAX));
+    pub(super) fn hire(&mut self, room: usize, bytes_max: u64, end: u64) -> usize {
+        let mean = self.unread_bytes.checked_div(self.unread as u64).unwrap_or_default().max(1);
+        let window = self.window.min(usize::try_from(bytes_max / mean).unwrap_or(usize::MAX));
         let taken = self.unread + self.starting;
         if taken * 4 > window * 3 {
             return 0;
