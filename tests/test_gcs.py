@@ -79,7 +79,7 @@ def test_no_credentials(origin, forebay):
 
 def test_large_directory_by_many_listers(scratch, proxy_before, forebay):
     """A directory of many pages is listed by several requests at one time, each from a key of its own (`startOffset`)."""
-    names = [f"{number:05d}" for number in range(0, 24_000, 2)]
+    names = [f"{number:05d}" for number in range(0, 12_000, 2)]
     folder = scratch / "many" / "d"
     folder.mkdir(parents=True)
     for name in names:

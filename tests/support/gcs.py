@@ -25,11 +25,18 @@ class Gcs:
         self.address = f"127.0.0.1:{port}"
         self.endpoint = f"http://{self.address}"
         try:
-            wait_until(lambda: is_listening(port), 30, f"{name} to listen on {self.address}")
+            wait_until(lambda: is_listening(port) and self.answers(), 40, f"{name} to answer on {self.address}")
         except TimeoutError as error:
             tail = self.child.tail()
             self.end()
             raise RuntimeError(f"{error}; its log:\n{tail}") from None
+
+    def answers(self) -> bool:
+        """What it begins with is loaded while it listens."""
+        try:
+            return bool(self.ask("GET", "/storage/v1/b?project=tests"))
+        except OSError:
+            return False
 
     def ask(self, method: str, path: str, body: bytes | None = None, kind: str = "application/octet-stream") -> bytes:
         request = urllib.request.Request(self.endpoint + path, body, {"Content-Type": kind}, method=method)
