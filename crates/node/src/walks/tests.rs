@@ -1,3 +1,4 @@
+//! Walks alone: reads of names that never were, against what is fetched for them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
