@@ -216,7 +216,8 @@ impl Resolver {
             Place::Above(None) | Place::Nowhere => return Err(not_found(path)),
         };
         if after.is_empty() {
-            if self.catalog.is_in_doubt(&source.facts, path, Instant::now()) && !leads_on && *path != source.facts.path {
+            if self.catalog.is_in_doubt(&source.facts, path, Instant::now()) && !leads_on && *path != source.facts.path
+            {
                 self.lookup(context, path).await.and_then(|found| a_directory(&found, path))?;
             }
             self.settle_known(context, &source, path).await;
@@ -401,11 +402,7 @@ async fn ask_listing(
         writer.forget();
         let known = catalog.lookup(&source.facts, path, Instant::now());
         let is_file = matches!(known, Held::Found(found) if !found.entry.is_directory());
-        return Err(if is_file {
-            is_a_file(path)
-        } else {
-            not_found(path)
-        });
+        return Err(if is_file { is_a_file(path) } else { not_found(path) });
     }
     writer.finish().map_err(failed)
 }
