@@ -367,6 +367,19 @@ impl Catalog {
         Some(ListingHeld { generation, fresh_for })
     }
 
+    /// Whether it has to be asked first if the directory of a listing that could be shown is still there: something else was seen in its
+    /// place since, or what it stands for was forgotten.
+    pub fn is_in_doubt(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> bool {
+        let shown = self.listing(source, path, now).or_else(|| self.filling(source, path, None));
+        let Some(listing) = shown.map(|held| held.generation.at) else { return false };
+        let forgotten = self.shelf.forgotten.of_name(path.as_str());
+        let own = self.entries.get(path).or_else(|| self.on_disk(source, path)).filter(|own| own.at >= forgotten);
+        match own.filter(|own| own.at > listing) {
+            Some(own) => !matches!(own.what, Told::Entry(Entry::Directory(_))),
+            None => listing < forgotten,
+        }
+    }
+
     /// Whether a listing is of no use to who begins on it: what it lists was forgotten after it was asked for.
     pub fn is_outdated(&self, held: &ListingHeld) -> bool {
         self.shelf.is_outdated(&held.generation)

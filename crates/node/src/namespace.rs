@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use crate::source::Source;
 
-/// For how long directories that lead to sources may be used: so long it takes until a mount shows a new one.
+/// For how long directories that lead to sources may be used by who is not told of new ones; mounts are.
 pub(crate) const ABOVE_FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// The sources by path; the longest prefix wins.

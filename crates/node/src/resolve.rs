@@ -92,6 +92,14 @@ impl Resolver {
         match self.namespace.place(path) {
             Place::Above(None) => Some(Ok(self.namespace.list_above(path, after, limit))),
             Place::Nowhere => Some(Err(not_found(path))),
+            Place::Inside(source)
+                if after.is_empty() && self.catalog.is_in_doubt(&source.facts, path, Instant::now()) =>
+            {
+                match self.lookup_now(path)?.and_then(|found| a_directory(&found, path)) {
+                    Ok(()) => self.known_page(&source, path, after, limit).map(Ok),
+                    Err(fault) => Some(Err(fault)),
+                }
+            }
             Place::Root(source) | Place::Inside(source) | Place::Above(Some(source)) => {
                 let page = self.known_page(&source, path, after, limit)?;
                 Some(Ok(self.add_sources(path, after, limit, page)))
@@ -134,22 +142,17 @@ impl Resolver {
         (!after.is_empty() || !self.catalog.is_outdated(&filling)).then_some(filling)
     }
 
-    /// Looks up the names of `held` that are in doubt. False: they are more than a new listing would cost, or go on coming.
-    async fn settle(
-        &self,
-        context: &Context,
-        source: &Source,
-        path: &NsPath,
-        held: &ListingHeld,
-    ) -> Result<bool, Fault> {
+    /// Looks up the names of `held` that are in doubt. False: they are more than a new listing would cost, go on coming, or cannot
+    /// be looked up.
+    async fn settle(&self, context: &Context, source: &Source, path: &NsPath, held: &ListingHeld) -> bool {
         for _ in 0..SETTLE_TURNS {
             let asks = held.asks();
             let worth = SETTLE_MIN + held.len() / source.upstream.names_per_request().max(1) / REQUESTS_PER_NAME;
             if asks.is_empty() {
-                return Ok(true);
+                return true;
             }
             if asks.len() as u64 > worth.min(SETTLE_MAX) {
-                return Ok(false);
+                return false;
             }
             let look_up = |name: Arc<str>| async move {
                 match self.lookup(context, &path.join(&name)).await {
@@ -157,22 +160,25 @@ impl Resolver {
                     Ok(_) | Err(_) => Ok(()),
                 }
             };
-            stream::iter(asks).map(look_up).buffer_unordered(SETTLE_AT_ONCE).try_collect::<()>().await?;
+            let looked = stream::iter(asks).map(look_up).buffer_unordered(SETTLE_AT_ONCE).try_collect::<()>().await;
+            if let Err(fault) = looked {
+                tracing::debug!(%path, %fault, "a name in doubt could not be looked up");
+                return false;
+            }
         }
-        Ok(false)
+        false
     }
 
     /// Makes a listing that is known such that it can be shown to who begins, if that costs less than a new one.
-    async fn settle_known(&self, context: &Context, source: &Source, path: &NsPath) -> Result<(), Fault> {
+    async fn settle_known(&self, context: &Context, source: &Source, path: &NsPath) {
         if let Some(held) = self.catalog.listing(&source.facts, path, Instant::now())
-            && !self.settle(context, source, path, &held).await?
+            && !self.settle(context, source, path, &held).await
         {
             self.catalog.drop_listing(&held);
         }
         if let Some(filling) = self.filling(source, path, "", None) {
-            self.settle(context, source, path, &filling).await?;
+            self.settle(context, source, path, &filling).await;
         }
-        Ok(())
     }
 
     fn older_page(&self, source: &Source, path: &NsPath, after: &str, limit: u32) -> Option<ListedPage> {
@@ -210,7 +216,11 @@ impl Resolver {
             Place::Above(None) | Place::Nowhere => return Err(not_found(path)),
         };
         if after.is_empty() {
-            self.settle_known(context, &source, path).await?;
+            if self.catalog.is_in_doubt(&source.facts, path, Instant::now()) && !leads_on && *path != source.facts.path
+            {
+                self.lookup(context, path).await.and_then(|found| a_directory(&found, path))?;
+            }
+            self.settle_known(context, &source, path).await;
             if let Some(known) = self.list_now(path, after, limit) {
                 return known;
             }
@@ -250,7 +260,7 @@ impl Resolver {
             let filling = self.filling(source, path, after, since.as_ref());
             let progress = filling.as_ref().map(ListingHeld::progress);
             if let Some(filling) = &filling
-                && (!after.is_empty() || self.settle(context, source, path, filling).await?)
+                && (!after.is_empty() || self.settle(context, source, path, filling).await)
                 && let Some(page) = self.page_of(filling, after, limit)
             {
                 return Ok(page);
@@ -392,11 +402,7 @@ async fn ask_listing(
         writer.forget();
         let known = catalog.lookup(&source.facts, path, Instant::now());
         let is_file = matches!(known, Held::Found(found) if !found.entry.is_directory());
-        return Err(if is_file {
-            Fault::new(FaultKind::NotADirectory, format!("{path} is a file"))
-        } else {
-            not_found(path)
-        });
+        return Err(if is_file { is_a_file(path) } else { not_found(path) });
     }
     writer.finish().map_err(failed)
 }
@@ -420,6 +426,14 @@ fn tell(held: Held, path: &NsPath) -> Result<Found, Fault> {
         Held::Absent(fresh_for) => Err(Fault::absent(format!("{path} does not exist"), fresh_for)),
         Held::Unknown => Err(not_found(path)),
     }
+}
+
+fn a_directory(found: &Found, path: &NsPath) -> Result<(), Fault> {
+    if found.entry.is_directory() { Ok(()) } else { Err(is_a_file(path)) }
+}
+
+fn is_a_file(path: &NsPath) -> Fault {
+    Fault::new(FaultKind::NotADirectory, format!("{path} is a file"))
 }
 
 fn not_found(path: &NsPath) -> Fault {

@@ -242,3 +242,13 @@ fn a_listing_that_does_not_fit_says_so() {
     w.list(&[("a", "1")]);
     assert_eq!(w.etag("/ml/d/a"), "1", "there is room for others again");
 }
+
+#[test]
+fn who_goes_on_after_a_directory_waits_until_it_is_known_that_it_is_one() {
+    let w = world(Freshness::default());
+    let writer = w.begin(Absence::Told);
+    let held = writer.so_far();
+    assert_eq!(held.page("e", 10), Paged::NotYet, "an object `e` would stand before the directory");
+    w.write(&writer, &[("e/", ""), ("x", "1")]);
+    assert_eq!(names(&held.page("e", 10)), ["x"]);
+}
