@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a target needs and the machine lacks: Debian packages by name, and a Python virtual environment.
 #
-#   scripts/setup.sh build|demo|test|bench|bench-store|bench-peers
+#   scripts/setup.sh build|demo|test|bench|bench-store|bench-catalog|bench-peers
 #
 # Says which packages are missing. Needs root only when there are any. Fails with their names when they cannot be had,
 # except for those that a target can do without (it then says what is used in their place).
@@ -31,8 +31,9 @@ case "$target" in
     test) needed=("${build[@]}" "${mount[@]}" "${servers[@]}" "${tools[@]}" "${python[@]}" "${images[@]}" "${programs[@]}" "${java[@]}"); wanted=() ;;
     bench) needed=("${build[@]}" "${mount[@]}" "${python[@]}"); wanted=() ;;
     bench-store) needed=("${build[@]}" python3); wanted=() ;;
+    bench-catalog) needed=("${build[@]}" "${mount[@]}" findutils python3); wanted=() ;;
     bench-peers) needed=("${build[@]}" "${mount[@]}" "${peers[@]}"); wanted=() ;;
-    *) echo "setup: unknown target '$target': expected build, demo, test, bench, bench-store or bench-peers" >&2; exit 2 ;;
+    *) echo "setup: unknown target '$target': expected build, demo, test, bench, bench-store, bench-catalog or bench-peers" >&2; exit 2 ;;
 esac
 
 # Azurite runs on Node. A node that did not come from Debian brings npm with it, and Debian's npm would not go beside it.
@@ -163,7 +164,8 @@ if [ "$target" = bench-peers ]; then
 fi
 # Mounts take requests over io_uring where the kernel has it enabled; tests and figures are of both ways.
 parameter=/sys/module/fuse/parameters/enable_uring
-if { [ "$target" = test ] || [ "$target" = bench ] || [ "$target" = bench-peers ]; } && [ -e "$parameter" ] && [ "$(cat "$parameter")" = N ]; then
+case "$target" in test | bench | bench-catalog | bench-peers) mounts=yes ;; *) mounts=no ;; esac
+if [ "$mounts" = yes ] && [ -e "$parameter" ] && [ "$(cat "$parameter")" = N ]; then
     if as_root sh -c "echo Y > $parameter" 2>/dev/null; then
         echo "setup: switched on FUSE over io_uring ($parameter)"
     else

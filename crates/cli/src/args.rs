@@ -44,6 +44,16 @@ Examples:
 Credentials are named, never given: `--credentials NAME` is a profile of the files that the process
 reads (~/.aws/config and ~/.aws/credentials of its user).";
 
+const REFRESH_EXAMPLES: &str = "\
+What is forgotten is asked of the origin when it is next looked at, by commands and in the mount.
+Cached bytes stay: of an object that has not changed nothing is fetched again. Files that are open
+keep their version.
+
+Examples:
+  forebay refresh /imagenet/train/labels.csv
+  forebay refresh /imagenet/train
+  forebay refresh /imagenet --recursive";
+
 const TRACE_HELP: &str = "\
 A trace holds what reached the process: content ids, sizes and ranges, no names. What the kernel
 answers by itself does not reach it: repeated reads of a mount of kind `files`, and reads of a
@@ -120,6 +130,8 @@ pub(crate) enum Command {
     Cat(PathsArgs),
     /// Copy a file or a directory to this machine
     Cp(CpArgs),
+    /// Forget what is known of paths, so that changes at the origin are seen at once
+    Refresh(RefreshArgs),
     /// Show what the running process does
     Status,
     /// Check this machine and an origin, and say what to do
@@ -394,6 +406,19 @@ pub(crate) struct PathsArgs {
     /// Paths of the namespace
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<NsPath>,
+}
+
+/// Arguments of `refresh`.
+#[derive(Debug, Args)]
+#[command(after_help = REFRESH_EXAMPLES)]
+pub(crate) struct RefreshArgs {
+    /// Paths of the namespace: what stands there, and of a directory its listing and the names in it
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<NsPath>,
+
+    /// With all that lies below them
+    #[arg(long)]
+    pub(crate) recursive: bool,
 }
 
 /// Arguments of `cp`.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, Principal, SourceChange, SourceInfo, SourceSpec,
+    ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, ObjectEvent, Principal, Refreshed, SourceChange,
+    SourceInfo, SourceSpec,
 };
 
 /// What is asked of a node.
@@ -73,6 +74,20 @@ pub enum Body {
         /// Its path.
         path: NsPath,
     },
+    /// Forget what is known of a path.
+    Refresh {
+        /// The path.
+        path: NsPath,
+        /// With all below it; else, of a directory, with the names in it.
+        recursive: bool,
+    },
+    /// Forget what is outdated by what happened at a source's origin.
+    Events {
+        /// The source's path.
+        source: NsPath,
+        /// What happened.
+        events: Vec<ObjectEvent>,
+    },
 }
 
 /// A node's answer.
@@ -100,6 +115,8 @@ pub enum ReplyBody {
     Trace(Trace),
     /// To `Sources`, `SourceAdd`, `SourceSet` and `SourceRemove`: the sources that were asked about.
     Sources(Vec<SourceInfo>),
+    /// To `Refresh` and `Events`.
+    Refreshed(Refreshed),
 }
 
 /// A part of a listing.

@@ -11,11 +11,13 @@
 mod beside;
 mod broken;
 mod fetch;
+mod holders;
 mod metrics;
 mod namespace;
 mod neighbours;
 mod node;
 mod origin;
+mod refresh;
 mod resolve;
 mod serve;
 mod single;
@@ -24,10 +26,11 @@ mod sources;
 mod status;
 mod trace;
 mod upstream;
+mod walks;
 
 pub use fetch::FetchSettings;
 pub use node::{Node, NodeParts};
 pub use origin::{fault, upstream};
 pub use serve::Listener;
 pub use source::{OpenSource, Source};
-pub use upstream::{Observation, Piece, Places, Upstream, UpstreamRead};
+pub use upstream::{Observation, Piece, Places, Turns, Upstream, UpstreamRead};

@@ -8,18 +8,20 @@ use bytes::Bytes;
 use forebay_catalog::Catalog;
 use forebay_cluster::Embedded;
 use forebay_model::{
-    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, SourceChange,
-    SourceInfo, SourceSpec, Trace,
+    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, ObjectEvent,
+    Refreshed, SourceChange, SourceInfo, SourceSpec, Trace,
 };
-use forebay_route::{Context, Handout, ReadNow, Service};
+use forebay_route::{Context, Handout, Holder, ReadNow, Service};
 use forebay_store::{Store, StoreError};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
 use crate::beside::beside;
 use crate::fetch::{FetchSettings, Fetcher, group_of};
+use crate::holders::Holders;
 use crate::metrics::ReadMetrics;
 use crate::namespace::Namespace;
+use crate::refresh::Refresher;
 use crate::resolve::Resolver;
 use crate::source::{OpenSource, Source};
 use crate::sources::Sources;
@@ -60,8 +62,10 @@ pub struct Node {
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) fetcher: Arc<Fetcher>,
     sources: Sources,
-    catalog: Arc<Catalog>,
+    pub(crate) catalog: Arc<Catalog>,
     resolver: Resolver,
+    refresher: Refresher,
+    holders: Arc<Holders>,
     pub(crate) metrics: ReadMetrics,
     pub(crate) tracer: Arc<Tracer>,
 }
@@ -71,16 +75,38 @@ impl Node {
     pub fn new(parts: NodeParts) -> Self {
         let NodeParts { registry, open, store, catalog, fetch, runtime } = parts;
         let (namespace, catalog, name) = (Arc::new(Namespace::new()), Arc::new(catalog), registry.node().0.clone());
-        let sources = Sources::new(registry, open, namespace.clone(), catalog.clone(), store.clone());
+        let holders = Arc::new(Holders::default());
+        let sources = Sources::new(registry, open, namespace.clone(), catalog.clone(), store.clone(), holders.clone());
+        let refresher = Refresher::new(namespace.clone(), catalog.clone(), holders.clone());
         let resolver = Resolver::new(namespace.clone(), catalog.clone(), fetch.deadline, &runtime);
         let fetcher = Arc::new(Fetcher::new(store.clone(), catalog.clone(), fetch, runtime));
         let (metrics, tracer) = (ReadMetrics::default(), Arc::default());
-        Self { name, started: Instant::now(), store, namespace, fetcher, sources, catalog, resolver, metrics, tracer }
+        let started = Instant::now();
+        Self {
+            name,
+            started,
+            store,
+            namespace,
+            fetcher,
+            sources,
+            catalog,
+            resolver,
+            refresher,
+            holders,
+            metrics,
+            tracer,
+        }
+    }
+
+    /// From now on `holder` is told of what it has to let go.
+    pub fn add_holder(&self, holder: Arc<dyn Holder>) {
+        self.holders.add(holder);
     }
 
     /// Adds the node's, the catalog's and the store's counters to `registry`.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
+        self.refresher.register(registry);
         self.fetcher.metrics.register(registry);
         self.catalog.register(registry);
         self.store.register(registry);
@@ -166,6 +192,10 @@ impl Service for Node {
         ReadNow::Filled
     }
 
+    fn may_have(&self, content: &Content, start: u64) -> bool {
+        self.fetcher.may_have(content, start)
+    }
+
     async fn read(&self, context: &Context, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault> {
         let range = range.intersect(ByteRange::new(0, content.size));
         if range.len() > READ_MAX {
@@ -224,5 +254,13 @@ impl Service for Node {
 
     async fn remove_source(&self, _: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
         self.sources.remove(path).await
+    }
+
+    async fn refresh(&self, _: &Context, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault> {
+        self.refresher.refresh(path, recursive).await
+    }
+
+    async fn events(&self, _: &Context, source: &NsPath, events: Vec<ObjectEvent>) -> Result<Refreshed, Fault> {
+        self.refresher.events(source, events).await
     }
 }

@@ -10,7 +10,7 @@ use forebay_catalog::{Observed, ObservedFile};
 use forebay_model::{ByteRange, Fault, FaultKind, Version};
 use forebay_origin::{KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream};
 
-use crate::upstream::{Observation, Piece, Places, Upstream, UpstreamRead};
+use crate::upstream::{Observation, Piece, Places, Turns, Upstream, UpstreamRead};
 
 /// What the caller can do about an origin's error is what the reader can do about the fault.
 pub fn fault(error: OriginError) -> Fault {
@@ -64,6 +64,11 @@ impl Upstream for Origin {
 
     fn names_per_request(&self) -> u64 {
         Origin::names_per_request(self)
+    }
+
+    fn turns(&self) -> Turns {
+        let (free, max) = Origin::turns(self);
+        Turns { free, max }
     }
 
     async fn list(

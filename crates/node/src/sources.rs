@@ -1,19 +1,21 @@
 //! Sources that come, change and go while the node runs.
 //!
-//! Always true, in this order: the registry has it; the namespace shows it; what was known of its paths is forgotten. One change at a
-//! time. A source that is replaced keeps no entries: the next lookup asks the origin of the new one.
+//! Always true, in this order: the registry has it; the namespace shows it; what was known of its paths is forgotten; mounts are told. One
+//! change at a time. A source that is replaced keeps no entries: the next lookup asks the origin of the new one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_catalog::Catalog;
 use forebay_cluster::{Embedded, RegistryError};
-use forebay_model::{Fault, FaultKind, NsPath, SourceChange, SourceInfo, SourceSpec};
+use forebay_model::{Fault, FaultKind, NsPath, Refreshed, SourceChange, SourceInfo, SourceSpec};
+use forebay_route::Outdated;
 use forebay_store::Store;
 use parking_lot::Mutex;
 
 use crate::beside::beside;
 use crate::fetch::group_of;
+use crate::holders::Holders;
 use crate::namespace::Namespace;
 use crate::source::{OpenSource, Source};
 
@@ -29,6 +31,7 @@ pub(crate) struct Sources {
     namespace: Arc<Namespace>,
     catalog: Arc<Catalog>,
     store: Arc<Store>,
+    holders: Arc<Holders>,
     /// Held while one is changed.
     turn: tokio::sync::Mutex<()>,
 }
@@ -47,6 +50,7 @@ impl Sources {
         namespace: Arc<Namespace>,
         catalog: Arc<Catalog>,
         store: Arc<Store>,
+        holders: Arc<Holders>,
     ) -> Self {
         for spec in registry.sources() {
             let source = open(spec).unwrap_or_else(|fault| {
@@ -57,7 +61,7 @@ impl Sources {
             namespace.put(source);
         }
         let (registry, turn) = (Arc::new(Mutex::new(registry)), tokio::sync::Mutex::default());
-        Self { registry, open, namespace, catalog, store, turn }
+        Self { registry, open, namespace, catalog, store, holders, turn }
     }
 
     /// All, by path.
@@ -95,7 +99,7 @@ impl Sources {
         let gone = path.clone();
         self.register(move |registry| registry.remove_source(&gone).map(|_| ())).await?;
         self.namespace.remove(path);
-        self.catalog.forget_below(path);
+        self.forget(path).await;
         let (store, group) = (self.store.clone(), group_of(&known));
         beside(move || store.forget_group(group)).await?;
         Ok(known.info())
@@ -115,8 +119,14 @@ impl Sources {
         self.register(move |registry| registry.put_source(spec).map(|_| ())).await?;
         self.store.set_group(group, &rules);
         self.namespace.put(source);
-        self.catalog.forget_below(&path);
+        self.forget(&path).await;
         Ok(info)
+    }
+
+    /// Another source stands at `path` now, or none.
+    async fn forget(&self, path: &NsPath) {
+        self.catalog.forget_below(path);
+        self.holders.let_go(&[Outdated::Tree(path.clone())], &mut Refreshed::default()).await;
     }
 
     async fn register(

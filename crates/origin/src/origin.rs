@@ -154,6 +154,15 @@ impl Origin {
         }
     }
 
+    /// Requests that could begin now, and those that may be under way at the same time.
+    pub fn turns(&self) -> (usize, usize) {
+        let free = match &self.engine {
+            Engine::Store(remote) | Engine::Web(remote, _) => remote.turns_free(),
+            Engine::Files(files) => files.turns_free(),
+        };
+        (free, self.settings.max_requests)
+    }
+
     /// One level of names below `prefix`, which is empty or ends in `/`. The object that stands for the prefix itself is
     /// left out. A prefix that does not exist has no names.
     pub fn list(&self, prefix: &str) -> Listing {

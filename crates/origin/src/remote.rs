@@ -260,6 +260,11 @@ impl Remote {
         }
     }
 
+    /// Requests that could begin now.
+    pub(crate) fn turns_free(&self) -> usize {
+        self.turns.available_permits()
+    }
+
     pub(crate) fn attempt(&self) -> Try {
         let connected = self.service.lock();
         Try {
