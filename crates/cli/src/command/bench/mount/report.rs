@@ -97,7 +97,7 @@ impl Report {
         ))?;
         self.rows.into_iter().try_for_each(|row| output.line(row.line(has_native)))?;
         output.line("")?;
-        output.line("p50, p99: small files and sequential from open to the first byte; else one call (list: all of it)")
+        output.line("p50, p99: small files and sequential from open until the first read, of up to 1 MiB, is there; else one call")
     }
 }
 

@@ -210,10 +210,8 @@ impl<'a> Reader<'a> {
         let file = File::open(path).map_err(|error| named(path, &error))?;
         let mut length = 0;
         loop {
-            // A program that wants the first byte asks for little; the rest comes in large reads.
-            let wanted = if length == 0 { BLOCK } else { READ };
-            let read =
-                rustix::io::read(&file, &mut self.buffer[..wanted]).map_err(|error| named(path, &error.into()))?;
+            // As most programs read: a small first read would leave small pages behind, which every later one pays for.
+            let read = rustix::io::read(&file, &mut self.buffer[..]).map_err(|error| named(path, &error.into()))?;
             if length == 0 {
                 share.answer(begun.elapsed());
             }
