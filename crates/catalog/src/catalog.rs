@@ -237,8 +237,11 @@ impl Catalog {
         let mut open_at = 0;
         // A name that is too long stands in no listing.
         if let Some((parent, name)) = parent.as_ref().filter(|(_, name)| name.len() <= NAME_MAX) {
-            let fillings = self.shelf.filling(source, parent);
-            let listings = fillings.into_iter().chain(self.shelf.whole(source, parent, now));
+            let mut listings = self.shelf.filling(source, parent);
+            if let Some(whole) = self.shelf.whole(source, parent, now) {
+                let newer = listings.partition_point(|filling| filling.at > whole.at);
+                listings.insert(newer, whole);
+            }
             for listing in listings {
                 if listing.at < forgotten || own.as_ref().is_some_and(|own| own.at >= listing.at) {
                     continue;
@@ -360,8 +363,11 @@ impl Catalog {
     /// that was begun at that moment or later.
     pub fn filling(&self, source: &Arc<SourceFacts>, path: &NsPath, since: Option<&Asked>) -> Option<ListingHeld> {
         let all = self.shelf.filling(source, path);
-        let is_wanted =
-            |g: &Arc<Generation>| g.is_running() && g.is_told() && since.is_none_or(|since| g.at >= since.at);
+        // Who began on the whole one goes on in no older one, though that may still be coming in.
+        let whole = self.shelf.whole(source, path, Instant::now()).map_or(0, |whole| whole.at);
+        let is_wanted = |g: &Arc<Generation>| {
+            g.is_running() && g.is_told() && g.at > whole && since.is_none_or(|since| g.at >= since.at)
+        };
         let generation = all.into_iter().find(is_wanted)?;
         let fresh_for = self.shelf.left(&generation, source, Instant::now());
         Some(ListingHeld { generation, fresh_for })

@@ -58,11 +58,11 @@ impl Moment {
 }
 
 impl Clock {
-    /// Goes on from what was saved.
-    pub(crate) fn resume(saved: Option<&Saved>, now: &Moment) -> Self {
+    /// Goes on from what was saved. `now` was at `origin`, or after it.
+    pub(crate) fn resume(saved: Option<&Saved>, now: &Moment, origin: Instant) -> Self {
         let base = saved.map_or(0, |saved| saved.time.saturating_add(now.since(&saved.moment)));
         // Never zero: moments before the start can be told too.
-        Self { origin: Instant::now(), base: base.max(1_000_000_000) }
+        Self { origin, base: base.max(1_000_000_000) }
     }
 
     /// The catalog's time at `instant`.
@@ -112,7 +112,7 @@ mod tests {
 
     fn check(before: Moment, after: &Moment, fresh_after_10_s: bool) {
         let saved = Saved { time: 1_000_000_000_000, moment: before };
-        let clock = Clock::resume(Some(&saved), after);
+        let clock = Clock::resume(Some(&saved), after, Instant::now());
         let left = clock.left(saved.time, Duration::from_secs(60), Instant::now());
         assert_eq!(!left.is_zero(), fresh_after_10_s, "{saved:?} {after:?}: {left:?}");
     }
@@ -129,6 +129,15 @@ mod tests {
         check(moment(1000, 50, 1), &moment(999, 5, 2), false);
         check(moment(1000, 50, 0), &moment(1010, 60, 0), true);
         check(moment(1000, 50, 0), &moment(999, 60, 0), false);
+    }
+
+    #[test]
+    fn the_time_that_opening_takes_is_counted() {
+        let before = moment(1000, 50, 1);
+        let saved = Saved { time: 1_000_000_000_000, moment: before.clone() };
+        let Some(origin) = Instant::now().checked_sub(Duration::from_secs(7)) else { return };
+        let clock = Clock::resume(Some(&saved), &before, origin);
+        assert!(clock.left(saved.time, Duration::from_secs(60), Instant::now()) <= Duration::from_secs(53));
     }
 
     #[test]

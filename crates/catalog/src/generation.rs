@@ -55,6 +55,8 @@ pub(crate) struct Generation {
     pub(crate) names: AtomicU64,
     pub(crate) hidden: AtomicU64,
     used: AtomicU64,
+    /// The batch of the database's writer with the last that was seen of its names.
+    overlaid: AtomicU64,
     pub(crate) overlay: Mutex<Overlay>,
     /// Blocks that are not in the database yet, by the places that they begin after.
     pending: RwLock<BTreeMap<Box<str>, Arc<[u8]>>>,
@@ -114,6 +116,7 @@ impl Generation {
             names: AtomicU64::new(record.names),
             hidden: AtomicU64::new(record.hidden),
             used: AtomicU64::new(record.used),
+            overlaid: AtomicU64::new(0),
             overlay: Mutex::default(),
             pending: RwLock::default(),
             coverage: Mutex::new(record.coverage.clone()),
@@ -188,6 +191,15 @@ impl Generation {
 
     pub(crate) fn set_committed(&self) {
         self.is_committed.store(true, Ordering::Release);
+    }
+
+    /// The batch with the last that was seen of its names.
+    pub(crate) fn overlaid(&self) -> u64 {
+        self.overlaid.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_overlaid(&self, ticket: u64) {
+        self.overlaid.fetch_max(ticket, Ordering::AcqRel);
     }
 
     /// Blocks of it could not be kept: it can neither become whole nor be used.

@@ -29,12 +29,25 @@ const INTERRUPTED_MAX: usize = 64;
 /// Locks that keep what is learnt of one directory in order.
 const ORDER_LOCKS: usize = 64;
 
-#[derive(Clone, Debug)]
-pub(crate) struct GenerationWeight;
+/// Names seen anew after which a listing's weight is taken anew.
+const WEIGHED_NAMES: usize = 64;
+/// Listings that are remembered until what was seen of their names is in the database, before it is looked which are.
+const RECENT_LOOKED: usize = 256;
 
-impl Weighter<NsPath, Option<Arc<Generation>>> for GenerationWeight {
-    fn weight(&self, path: &NsPath, generation: &Option<Arc<Generation>>) -> u64 {
-        (path.as_str().len() + 128) as u64 + generation.as_ref().map_or(0, |generation| generation.weight())
+/// The whole listing of a directory, or that the database has none.
+#[derive(Clone, Debug)]
+struct Shelved {
+    generation: Option<Arc<Generation>>,
+    /// As it was when it was put here: a cache whose weights change while they lie in it miscounts, and holds nothing any more.
+    weight: u64,
+}
+
+#[derive(Clone, Debug)]
+struct ShelvedWeight;
+
+impl Weighter<NsPath, Shelved> for ShelvedWeight {
+    fn weight(&self, _: &NsPath, shelved: &Shelved) -> u64 {
+        shelved.weight
     }
 }
 
@@ -54,9 +67,8 @@ pub struct ComingIn {
 pub(crate) struct Shelf {
     pub(crate) disk: Arc<Disk>,
     pub(crate) forgotten: Forgotten,
-    /// The whole listing of a directory, or that the database has none.
-    whole: Cache<NsPath, Option<Arc<Generation>>, GenerationWeight>,
-    /// Whole ones of which the database does not know yet.
+    whole: Cache<NsPath, Shelved, ShelvedWeight>,
+    /// Whole ones of which the database does not know yet, or not all that was seen of their names since.
     recent: Mutex<HashMap<NsPath, Arc<Generation>>>,
     /// Listings on their way and interrupted ones, the newest last.
     filling: Mutex<HashMap<NsPath, Vec<Arc<Generation>>>>,
@@ -80,7 +92,7 @@ impl Shelf {
             .expect("both required options are given");
         let whole = Cache::with_options(
             cache,
-            GenerationWeight,
+            ShelvedWeight,
             quick_cache::DefaultHashBuilder::default(),
             quick_cache::sync::DefaultLifecycle::default(),
         );
@@ -154,13 +166,19 @@ impl Shelf {
         let recent = self.recent.lock().get(directory).cloned();
         let found = recent.filter(|generation| is_of(generation, source) && !generation.is_lost());
         let found = found.or_else(|| self.load(source, directory));
-        self.whole.insert(directory.clone(), found.clone());
+        self.shelve(directory, found.clone());
         found
+    }
+
+    fn shelve(&self, directory: &NsPath, generation: Option<Arc<Generation>>) {
+        let own = generation.as_ref().map_or(0, |generation| generation.weight());
+        let weight = (directory.as_str().len() + 128) as u64 + own;
+        self.whole.insert(directory.clone(), Shelved { generation, weight });
     }
 
     /// The whole listing as far as memory knows; none: it must be looked for.
     fn known(&self, source: &Arc<SourceFacts>, directory: &NsPath) -> Option<Option<Arc<Generation>>> {
-        let known = self.whole.get(directory)?;
+        let known = self.whole.get(directory)?.generation;
         match &known {
             Some(generation) if !is_of(generation, source) || generation.is_lost() => None,
             _ => Some(known),
@@ -191,10 +209,15 @@ impl Shelf {
         records
     }
 
+    /// Whether it is the one whole listing of its directory, as far as memory knows.
+    fn is_current(&self, generation: &Arc<Generation>) -> bool {
+        let current = self.whole.get(&generation.path).and_then(|shelved| shelved.generation);
+        current.is_some_and(|current| Arc::ptr_eq(&current, generation))
+    }
+
     fn note_use(&self, generation: &Arc<Generation>) {
         let _order = self.order_of(&generation.path);
-        let current = self.whole.get(&generation.path).flatten();
-        if current.is_some_and(|current| Arc::ptr_eq(&current, generation)) && generation.is_committed() {
+        if self.is_current(generation) && generation.is_committed() {
             let key = listing_key(&generation.directory, generation.id);
             let value = generation.whole_record().value(&key);
             self.disk.put(key, Some(value));
@@ -249,7 +272,7 @@ impl Shelf {
     pub(crate) fn count_whole(&self, path: &NsPath, is_tree: bool, at: u64) -> u64 {
         let is_covered = |rest: &str| is_tree || rest.is_empty();
         let all = self.whole.iter().filter(|(known, _)| known.below(path).is_some_and(is_covered));
-        all.filter(|(_, listing)| listing.as_ref().is_some_and(|listing| listing.at < at)).count() as u64
+        all.filter(|(_, listing)| listing.generation.as_ref().is_some_and(|listing| listing.at < at)).count() as u64
     }
 
     fn remove_filling(&self, generation: &Arc<Generation>) {
@@ -341,12 +364,8 @@ impl Shelf {
             }
         }
         self.disk.put_whole(generation, &old);
-        {
-            let mut recent = self.recent.lock();
-            recent.retain(|_, generation| !generation.is_committed());
-            recent.insert(generation.path.clone(), generation.clone());
-        }
-        self.whole.insert(generation.path.clone(), Some(generation.clone()));
+        self.remember(generation);
+        self.shelve(&generation.path, Some(generation.clone()));
         self.remove_filling(generation);
         let others = self.filling(&generation.source, &generation.path);
         others
@@ -354,6 +373,16 @@ impl Shelf {
             .filter(|other| !other.is_running() && other.at < generation.at)
             .for_each(|other| self.drop_filling(other));
         true
+    }
+
+    /// Keeps a whole listing in memory as long as the database lacks something of it.
+    fn remember(&self, generation: &Arc<Generation>) {
+        let mut recent = self.recent.lock();
+        if recent.len() >= RECENT_LOOKED {
+            let done = self.disk.done();
+            recent.retain(|_, generation| !generation.is_committed() || generation.overlaid() > done);
+        }
+        recent.insert(generation.path.clone(), generation.clone());
     }
 
     /// Puts what is newly known of `name` over older listings of its directory, whose order is held.
@@ -371,8 +400,9 @@ impl Shelf {
             let key = newer_key(generation.id, name);
             let seen = Seen { what: what.clone(), at, when };
             // A listing that would be without it after a restart is not to be used.
-            if !self.disk.put(key.clone(), Some(seen.value(&key))) {
-                generation.lose();
+            match self.disk.put(key.clone(), Some(seen.value(&key))) {
+                Some(ticket) => generation.set_overlaid(ticket),
+                None => generation.lose(),
             }
             fits && !generation.is_lost()
         };
@@ -384,16 +414,26 @@ impl Shelf {
         };
         let known = generation.overlay.lock().get(name).map(|known| known != what);
         let is_of_use = known.unwrap_or_else(|| generation.differs(name, what));
-        if is_of_use && !put(&generation, NEWER_MAX) {
-            self.drop_whole(&generation);
+        if !is_of_use {
+            return;
+        }
+        if !put(&generation, NEWER_MAX) {
+            return self.drop_whole(&generation);
+        }
+        self.remember(&generation);
+        if generation.overlay.lock().len().is_multiple_of(WEIGHED_NAMES) {
+            self.shelve(directory, Some(generation));
         }
     }
 
     /// Drops a whole listing: it is not to be used any more.
     pub(crate) fn drop_whole(&self, generation: &Arc<Generation>) {
+        // Another may have taken its place.
+        if self.is_current(generation) {
+            self.recent.lock().remove(&generation.path);
+            self.shelve(&generation.path, None);
+        }
         generation.lose();
-        self.recent.lock().remove(&generation.path);
-        self.whole.insert(generation.path.clone(), None);
         self.disk.bury(listing_key(&generation.directory, generation.id), generation.id);
     }
 

@@ -119,8 +119,8 @@ impl Resolver {
     fn known_page(&self, source: &Source, path: &NsPath, after: &str, limit: u32) -> Option<ListedPage> {
         let (facts, now) = (&source.facts, Instant::now());
         let is_begun_on = after.is_empty();
-        // Names in doubt are looked up before anybody begins.
-        let is_sure = |held: &ListingHeld| !is_begun_on || held.asks().is_empty();
+        // Names in doubt are looked up first.
+        let is_sure = |held: &ListingHeld| held.asks().is_empty();
         if let Some(held) = self.catalog.listing(facts, path, now).filter(is_sure)
             && let Some(page) = self.page_of(&held, after, limit)
         {
@@ -169,14 +169,14 @@ impl Resolver {
         false
     }
 
-    /// Makes a listing that is known such that it can be shown to who begins, if that costs less than a new one.
-    async fn settle_known(&self, context: &Context, source: &Source, path: &NsPath) {
+    /// Makes a listing that is known such that it can be shown, if that costs less than a new one.
+    async fn settle_known(&self, context: &Context, source: &Source, path: &NsPath, after: &str) {
         if let Some(held) = self.catalog.listing(&source.facts, path, Instant::now())
             && !self.settle(context, source, path, &held).await
         {
             self.catalog.drop_listing(&held);
         }
-        if let Some(filling) = self.filling(source, path, "", None) {
+        if let Some(filling) = self.filling(source, path, after, None) {
             self.settle(context, source, path, &filling).await;
         }
     }
@@ -215,15 +215,16 @@ impl Resolver {
             Place::Above(Some(source)) => (source, true),
             Place::Above(None) | Place::Nowhere => return Err(not_found(path)),
         };
-        if after.is_empty() {
-            if self.catalog.is_in_doubt(&source.facts, path, Instant::now()) && !leads_on && *path != source.facts.path
-            {
-                self.lookup(context, path).await.and_then(|found| a_directory(&found, path))?;
-            }
-            self.settle_known(context, &source, path).await;
-            if let Some(known) = self.list_now(path, after, limit) {
-                return known;
-            }
+        if after.is_empty()
+            && !leads_on
+            && *path != source.facts.path
+            && self.catalog.is_in_doubt(&source.facts, path, Instant::now())
+        {
+            self.lookup(context, path).await.and_then(|found| a_directory(&found, path))?;
+        }
+        self.settle_known(context, &source, path, after).await;
+        if let Some(known) = self.list_now(path, after, limit) {
+            return known;
         }
         match self.origins_page(context, &source, path, (after, limit)).await {
             Ok(page) => Ok(self.add_sources(path, after, limit, page)),
@@ -260,7 +261,7 @@ impl Resolver {
             let filling = self.filling(source, path, after, since.as_ref());
             let progress = filling.as_ref().map(ListingHeld::progress);
             if let Some(filling) = &filling
-                && (!after.is_empty() || self.settle(context, source, path, filling).await)
+                && self.settle(context, source, path, filling).await
                 && let Some(page) = self.page_of(filling, after, limit)
             {
                 return Ok(page);

@@ -91,18 +91,25 @@ impl Disk {
         (self.size_max / QUEUE_PART).min(QUEUE_MAX) as usize
     }
 
-    /// Puts a key and its value; without a value, deletes it. False: there is no room in the queue, and it was not done.
-    pub(crate) fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> bool {
+    /// Puts a key and its value; without a value, deletes it. Gives the batch that it is in, for [`Self::done`]. None: there is no room
+    /// in the queue, and it was not done.
+    pub(crate) fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Option<u64> {
         let mut queue = self.queue.lock();
+        let ticket = queue.ticket + 1;
         if queue.is_closed {
-            return true;
+            return Some(ticket);
         }
         if queue.next.bytes > 2 * self.queue_max() {
-            return false;
+            return None;
         }
         queue.next.op(key, value);
         self.work.notify_one();
-        true
+        Some(ticket)
+    }
+
+    /// The last batch that is in the database, with all before it.
+    pub(crate) fn done(&self) -> u64 {
+        self.queue.lock().done
     }
 
     /// Puts what must not be missing after a restart, and is bounded by whoever puts it.

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use heed::types::Bytes;
 use heed::{Env, EnvFlags, EnvOpenOptions, RwTxn};
@@ -32,7 +33,7 @@ const META: &[u8] = b"M";
 
 pub(super) fn open(directory: PathBuf, size_max: u64, metrics: Metrics) -> Result<Disk, CatalogError> {
     fs::create_dir_all(&directory).map_err(CatalogError::new)?;
-    let now = Moment::now();
+    let (began, now) = (Instant::now(), Moment::now());
     // LMDB maps whole pages.
     let size_max = (size_max >> 20 << 20).max(4 << 20);
     let trusted = is_trusted(&directory, &now.boot, size_max);
@@ -48,7 +49,7 @@ pub(super) fn open(directory: PathBuf, size_max: u64, metrics: Metrics) -> Resul
     });
     let (env, table) = opened?;
     let (saved, starts, next_id) = read_meta(&env, table).unwrap_or((None, 0, 1));
-    let clock = Clock::resume(saved.as_ref(), &now);
+    let clock = Clock::resume(saved.as_ref(), &now, began);
     let disk = Disk {
         env,
         table,
