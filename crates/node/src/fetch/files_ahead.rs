@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use forebay_catalog::Paged;
 use forebay_model::{
-    ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, NsPath, PageIndex, inode_number, is_small,
+    ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, NsPath, PageIndex, SMALL_MAX, inode_number, is_small,
 };
 use parking_lot::Mutex;
 
@@ -105,10 +105,11 @@ impl Fetcher {
         if is_here && !ahead.is_watching.load(Ordering::Relaxed) {
             return;
         }
-        let is_arriving = !is_here && self.flights.get(content.id, PageIndex(0)).is_some();
         let room = FilesAhead::room(source, ahead.under_way(source).load(Ordering::Relaxed));
-        let read = ReadOf { source, content, is_here, is_arriving, room };
-        let outcome = ahead.with(|walks| walks.read(read, Instant::now()));
+        let outcome = ahead.with(|walks| {
+            let is_arriving = !is_here && self.flights.get(content.id, PageIndex(0)).is_some();
+            walks.read(ReadOf { source, content, is_here, is_arriving, room }, Instant::now())
+        });
         self.take_up(outcome);
     }
 
@@ -173,7 +174,7 @@ impl Fetcher {
                 .entries
                 .into_iter()
                 .filter_map(|listed| match listed.entry {
-                    Entry::File(file) => Some(file),
+                    Entry::File(file) => Some(file).filter(|file| (1..=SMALL_MAX).contains(&file.content.size)),
                     Entry::Directory(_) => None,
                 })
                 .collect(),
@@ -251,10 +252,14 @@ impl Fetcher {
                 put_back(place, true);
                 return None;
             };
-            let claimed = self.claim(content, std::iter::once(page), Trust::Store, Want::Ahead).pop();
+            let claimed = ahead.with(|walks| {
+                // At once with the flight: a reader that comes finds both or neither.
+                let claimed = self.claim(content, std::iter::once(page), Trust::Store, Want::Ahead).pop()?;
+                walks.fetches(walk, place, content, Instant::now());
+                Some(claimed)
+            });
             let Some(flight) = claimed else { continue };
             flight.hold(Some(memory));
-            ahead.with(|walks| walks.fetches(walk, place, content, Instant::now()));
             self.metrics.bytes_ahead.inc_by(len);
             self.metrics.files_ahead_bytes.inc_by(len);
             return Some(Step { source, file, flight, _lane: lane });

@@ -192,18 +192,20 @@ impl Walks {
         }
     }
 
-    /// `content`, which was next for `walk`, is being fetched now. False: it was already, for another walk.
+    /// `content`, which was next for `walk`, is being fetched now. False: it was expected already.
     pub(crate) fn fetches(&mut self, walk: WalkId, place: NextPlace, content: &Content, now: Instant) -> bool {
         if self.promises.has(content.id) {
             return false;
         }
-        let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) else { return false };
         let (NextPlace(place), bytes) = (place, content.size);
-        walk.fetches(place.at, content.id, bytes);
-        if let Some(directory) = self.directories.iter_mut().find(|known| known.id == walk.directory) {
+        let directory = self.stretch(place.stretch).map_or(0, |stretch| stretch.directory);
+        if let Some(walk) = self.walks.iter_mut().find(|known| known.id == walk) {
+            walk.fetches(place.at, content.id, bytes);
+        }
+        if let Some(directory) = self.directories.iter_mut().find(|known| known.id == directory) {
             directory.fetched();
         }
-        self.promises.add(content.id, Promise::new(walk.id, walk.directory, place, bytes, now));
+        self.promises.add(content.id, Promise::new(walk, directory, place, bytes, now));
         true
     }
 
