@@ -53,12 +53,38 @@ pub(crate) fn open(spec: &SourceSpec, settings: &Settings, metrics: OriginMetric
         max_requests: of.max_requests.0 as usize,
         listers: of.listers.0 as usize,
         requester_pays: of.requester_pays,
+        has_manifest: spec.manifest.is_some(),
         allow_unproved: spec.freshness == Freshness::Immutable,
         injected_latency: of.injected_latency,
         ca_file: of.ca_file.clone(),
         ..OriginSettings::new(url)
     };
     Origin::open_counted(settings, metrics).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// The file of an address, by the rules of a source: what the source says of its origin holds where the file lies in one of the
+/// same kind. Sends nothing.
+///
+/// # Errors
+/// `Usage`, with what is wrong.
+pub(crate) fn open_file(
+    spec: &SourceSpec,
+    address: &str,
+    settings: &Settings,
+    metrics: OriginMetrics,
+) -> Result<(Origin, String), Failure> {
+    let (url, key) = OriginUrl::file(address).map_err(|error| Failure::usage(error.to_string()))?;
+    let scheme = |text: &str| text.split_once("://").map(|(scheme, _)| scheme.to_owned());
+    let is_alike = scheme(address) == scheme(&spec.origin);
+    let of = SourceSpec { origin: url.with_file(&key), manifest: None, ..spec.clone() };
+    let of = if is_alike {
+        of
+    } else {
+        SourceSpec { endpoint: None, region: None, path_style: None, credentials: None, ..of }
+    };
+    // Of a web server the file itself is opened, of others the directory that it lies in.
+    let open = if url.scheme().is_web() { of } else { SourceSpec { origin: url.with_file(""), ..of } };
+    Ok((self::open(&open, settings, metrics)?, key))
 }
 
 /// The time now.

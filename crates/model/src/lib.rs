@@ -17,6 +17,7 @@ mod message;
 mod path;
 mod principal;
 mod quantity;
+mod snapshot;
 mod source;
 
 pub use checksum::{BlockSum, BlockSummer, block_sum, block_sums};
@@ -32,4 +33,5 @@ pub use message::{Body, ListedPage, Reply, ReplyBody, Request, Trace, TraceState
 pub use path::{NAME_MAX, NameProblem, NsPath, PathParseError, check_name};
 pub use principal::Principal;
 pub use quantity::{ByteSize, Capacity, QuantityParseError, parse_duration};
-pub use source::{PRIORITY_DEFAULT, Setting, SourceChange, SourceInfo, SourceSpec};
+pub use snapshot::{SNAPSHOTS, Snapshot, SnapshotState};
+pub use source::{ManifestInfo, PRIORITY_DEFAULT, Setting, SourceChange, SourceInfo, SourceSpec};

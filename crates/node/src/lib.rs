@@ -11,6 +11,7 @@
 mod beside;
 mod broken;
 mod fetch;
+mod manifest;
 mod metrics;
 mod namespace;
 mod neighbours;
@@ -19,6 +20,7 @@ mod origin;
 mod resolve;
 mod serve;
 mod single;
+mod snapshots;
 mod source;
 mod sources;
 mod status;
@@ -26,8 +28,9 @@ mod trace;
 mod upstream;
 
 pub use fetch::FetchSettings;
+pub use manifest::{ManifestFile, OpenFile};
 pub use node::{Node, NodeParts};
 pub use origin::{fault, upstream};
 pub use serve::Listener;
 pub use source::{OpenSource, Source};
-pub use upstream::{Observation, Piece, Places, Upstream, UpstreamRead};
+pub use upstream::{Observation, Piece, Places, Upstream, UpstreamRead, UpstreamWrite};

@@ -1,5 +1,6 @@
 //! The node: the service of this machine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,8 +9,8 @@ use bytes::Bytes;
 use forebay_catalog::Catalog;
 use forebay_cluster::Embedded;
 use forebay_model::{
-    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, SourceChange,
-    SourceInfo, SourceSpec, Trace,
+    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, Snapshot,
+    SourceChange, SourceInfo, SourceSpec, Trace,
 };
 use forebay_route::{Context, Handout, ReadNow, Service};
 use forebay_store::{Store, StoreError};
@@ -18,9 +19,11 @@ use tokio::runtime::Handle;
 
 use crate::beside::beside;
 use crate::fetch::{FetchSettings, Fetcher, group_of};
+use crate::manifest::{Manifests, OpenFile};
 use crate::metrics::ReadMetrics;
 use crate::namespace::Namespace;
 use crate::resolve::Resolver;
+use crate::snapshots::Snapshots;
 use crate::source::{OpenSource, Source};
 use crate::sources::Sources;
 use crate::status;
@@ -35,6 +38,10 @@ pub struct NodeParts {
     pub registry: Embedded,
     /// How a source is opened.
     pub open: OpenSource,
+    /// How the file of a manifest or a snapshot is opened.
+    pub open_file: OpenFile,
+    /// The directory of the indexes of manifests, which it has for itself.
+    pub manifests: PathBuf,
     /// Its pages.
     pub store: Arc<Store>,
     /// Its attributes and listings.
@@ -59,7 +66,8 @@ pub struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) fetcher: Arc<Fetcher>,
-    sources: Sources,
+    sources: Arc<Sources>,
+    snapshots: Arc<Snapshots>,
     catalog: Arc<Catalog>,
     resolver: Resolver,
     pub(crate) metrics: ReadMetrics,
@@ -69,13 +77,29 @@ pub struct Node {
 impl Node {
     /// A node of these parts.
     pub fn new(parts: NodeParts) -> Self {
-        let NodeParts { registry, open, store, catalog, fetch, runtime } = parts;
+        let NodeParts { registry, open, open_file, manifests, store, catalog, fetch, runtime } = parts;
         let (namespace, catalog, name) = (Arc::new(Namespace::new()), Arc::new(catalog), registry.node().0.clone());
-        let sources = Sources::new(registry, open, namespace.clone(), catalog.clone(), store.clone());
+        let manifests = Arc::new(Manifests::new(manifests, open_file, runtime.clone()));
+        let sources =
+            Sources::new(registry, open, manifests.clone(), namespace.clone(), catalog.clone(), store.clone());
+        let sources = Arc::new(sources);
+        let snapshots = Snapshots::new(manifests, namespace.clone(), sources.clone(), runtime.clone());
         let resolver = Resolver::new(namespace.clone(), catalog.clone(), fetch.deadline, &runtime);
         let fetcher = Arc::new(Fetcher::new(store.clone(), catalog.clone(), fetch, runtime));
         let (metrics, tracer) = (ReadMetrics::default(), Arc::default());
-        Self { name, started: Instant::now(), store, namespace, fetcher, sources, catalog, resolver, metrics, tracer }
+        Self {
+            name,
+            started: Instant::now(),
+            store,
+            namespace,
+            fetcher,
+            sources,
+            snapshots: Arc::new(snapshots),
+            catalog,
+            resolver,
+            metrics,
+            tracer,
+        }
     }
 
     /// Adds the node's, the catalog's and the store's counters to `registry`.
@@ -224,5 +248,13 @@ impl Service for Node {
 
     async fn remove_source(&self, _: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
         self.sources.remove(path).await
+    }
+
+    async fn snapshot(&self, _: &Context, path: &NsPath, name: &str, to: Option<&str>) -> Result<Snapshot, Fault> {
+        self.snapshots.begin(path, name, to).await
+    }
+
+    async fn snapshot_state(&self, _: &Context, name: &str) -> Result<Snapshot, Fault> {
+        self.snapshots.told(name)
     }
 }

@@ -156,6 +156,10 @@ impl Peer {
             Body::SourceSet { path, change } => {
                 ReplyBody::Sources(vec![node.set_source(context, &path, change).await?])
             }
+            Body::Snapshot { path, name, to } => {
+                ReplyBody::Snapshot(node.snapshot(context, &path, &name, to.as_deref()).await?)
+            }
+            Body::SnapshotState { name } => ReplyBody::Snapshot(node.snapshot_state(context, &name).await?),
             Body::SourceRemove { path } => ReplyBody::Sources(vec![node.remove_source(context, &path).await?]),
         };
         Ok(Reply { result: Ok(plain) }.into())

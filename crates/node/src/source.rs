@@ -23,6 +23,8 @@ pub struct Source {
     pub proof: String,
     /// The origin.
     pub upstream: Arc<dyn Upstream>,
+    /// The address of the file that says which objects it has, if one does.
+    pub manifest: Option<String>,
     /// Why it does not answer, if that was found out when it was defined.
     pub problem: Mutex<Option<String>>,
 }
@@ -34,13 +36,21 @@ impl Source {
         let (path, freshness, added) = (spec.path.clone(), spec.freshness, spec.added);
         let facts = Arc::new(SourceFacts { path, origin, prefix: "".into(), freshness, added });
         let problem = Mutex::new(Some(fault.message.clone()));
-        Self { spec, facts, proof: "none".to_owned(), upstream: Arc::new(Broken(fault.clone())), problem }
+        Self {
+            spec,
+            facts,
+            proof: "none".to_owned(),
+            upstream: Arc::new(Broken(fault.clone())),
+            manifest: None,
+            problem,
+        }
     }
 
     /// As it is told.
     pub(crate) fn info(&self) -> SourceInfo {
         let (proof, problem) = (self.proof.clone(), self.problem.lock().clone());
-        SourceInfo { spec: self.spec.clone(), proof, problem }
+        let (manifest, wrong) = self.upstream.manifest().unzip();
+        SourceInfo { spec: self.spec.clone(), proof, problem: wrong.flatten().or(problem), manifest }
     }
 
     /// What its group may take of the store.

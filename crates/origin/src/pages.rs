@@ -47,6 +47,8 @@ pub(crate) trait Pager: Send + Sync + 'static {
 pub(crate) struct RemotePager {
     remote: Arc<Remote>,
     prefix: Arc<str>,
+    /// All depths, and no prefixes.
+    is_deep: bool,
 }
 
 /// A way through the pages of a store.
@@ -57,8 +59,8 @@ pub(crate) struct RemotePages {
 }
 
 impl RemotePager {
-    pub(crate) fn new(remote: Arc<Remote>, prefix: &str) -> Self {
-        Self { remote, prefix: prefix.into() }
+    pub(crate) fn new(remote: Arc<Remote>, prefix: &str, is_deep: bool) -> Self {
+        Self { remote, prefix: prefix.into(), is_deep }
     }
 
     /// What is given out of a page: sorted, without the prefix itself.
@@ -105,7 +107,8 @@ impl Pager for RemotePager {
                     Some(lister) => lister,
                     None => {
                         let start_after = (!after.is_empty()).then(|| after.to_string());
-                        let options = options::ListOptions { limit: Some(BATCH), start_after, ..Default::default() };
+                        let (limit, recursive) = (Some(BATCH), self.is_deep);
+                        let options = options::ListOptions { limit, start_after, recursive, ..Default::default() };
                         attempt.service.list_dyn(&attempt.context, &prefix, OpList::from(options))?
                     }
                 };
