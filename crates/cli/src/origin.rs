@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use forebay_model::{Freshness, NsPath, SourceSpec, TimestampNs};
-use forebay_origin::{Credentials, Origin, OriginMetrics, OriginSettings, OriginUrl};
+use forebay_origin::{Credentials, Origin, OriginMetrics, OriginSettings, OriginUrl, Scheme};
 
 use crate::failure::Failure;
 use crate::settings::{CredentialsName, Endpoint, OriginText, Settings, Value};
@@ -82,8 +82,13 @@ pub(crate) fn open_file(
     } else {
         SourceSpec { endpoint: None, region: None, path_style: None, credentials: None, ..of }
     };
-    // Of a web server the file itself is opened, of others the directory that it lies in.
-    let open = if url.scheme().is_web() { of } else { SourceSpec { origin: url.with_file(""), ..of } };
+    let origin = match url.scheme() {
+        scheme if scheme.is_web() => of.origin.clone(),
+        // A directory that is made with its file is no directory that is not mounted.
+        Scheme::File => "file:///".to_owned(),
+        _ => url.with_file(""),
+    };
+    let open = SourceSpec { origin, ..of };
     Ok((self::open(&open, settings, metrics)?, key))
 }
 

@@ -19,7 +19,7 @@ use crate::columns::{Rules, Taken, shown};
 use crate::error::ManifestError;
 use crate::format::Format;
 use crate::index::{Index, IndexFacts, Walk, tail};
-use crate::line::Line;
+use crate::line::{KEY_MAX, Line};
 use crate::snapshot::SnapshotHeader;
 use crate::writer::Writer;
 use crate::{csv_file, json_file, parquet_file};
@@ -142,6 +142,9 @@ impl Builder {
     /// # Errors
     /// Its key came before, or it cannot be kept.
     pub fn push(&mut self, line: Line) -> Result<(), ManifestError> {
+        if line.key.len() > KEY_MAX {
+            return Err(ManifestError::Wrong(format!("the key {} has over {KEY_MAX} bytes", shown(&line.key))));
+        }
         self.facts.objects += 1;
         self.facts.bytes = self.facts.bytes.saturating_add(line.size.unwrap_or(0));
         let is_marker = line.key.ends_with('/');

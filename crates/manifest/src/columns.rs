@@ -129,6 +129,7 @@ impl Values {
         {
             return Ok(Taken::Elsewhere);
         }
+        let is_made = self.key.is_none();
         let key = match (self.key, self.path, self.url) {
             (Some(key), None, None) if is_encoded => decode(&key)?,
             (Some(key), None, None) => key,
@@ -136,7 +137,7 @@ impl Values {
             (None, None, Some(url)) => of_url(&url, rules)?,
             _ => return Err("it must name its object once: by `key`, `path` or `url`".to_owned()),
         };
-        check_key(&key).map_err(|why| format!("{}: {why}", shown(&key)))?;
+        check_key(&key, is_made).map_err(|why| format!("{}: {why}", shown(&key)))?;
         if !key.starts_with(&rules.prefix) {
             return Ok(Taken::Elsewhere);
         }
@@ -175,15 +176,16 @@ fn of_url(url: &str, rules: &Rules) -> Result<String, String> {
     Ok(percent_decode_str(path).decode_utf8().map_err(|_| "its url is not UTF-8")?.into_owned())
 }
 
-/// A key that no origin can address. What has no name in a directory is taken, and hidden as in a listing.
-fn check_key(key: &str) -> Result<(), String> {
+/// Refuses what is no key. A key that has no name in a directory is taken, and hidden as in a listing; but one that was made of a path
+/// must not lead out of its directory.
+fn check_key(key: &str, is_made: bool) -> Result<(), String> {
     if key.is_empty() || key.len() > KEY_MAX {
         return Err(format!("a key has 1 to {KEY_MAX} bytes"));
     }
     if key.contains('\0') {
         return Err("a key has no NUL".to_owned());
     }
-    if key.split('/').any(|component| matches!(component, "." | "..")) {
+    if is_made && key.split('/').any(|component| matches!(component, "." | "..")) {
         return Err("a key with the component `.` or `..` cannot be addressed".to_owned());
     }
     Ok(())
@@ -233,6 +235,7 @@ mod tests {
         assert_eq!(key(take(&rules, false, &[("key", "d/a+%20b")])), "d/a+%20b");
         assert_eq!(key(take(&rules, true, &[("key", "d/a+b%2Bc%25")])), "d/a b+c%");
         assert_eq!(key(take(&rules, false, &[("path", "x/y")])), "d/x/y");
+        assert_eq!(key(take(&rules, false, &[("key", "d//../x")])), "d//../x");
         assert_eq!(key(take(&rules, false, &[("url", "http://h/d/%25.bin")])), "d/%.bin");
         assert_eq!(take(&rules, false, &[("key", "e/a")]), Ok(Taken::Elsewhere));
         assert_eq!(take(&rules, false, &[("key", "d/a"), ("bucket", "c")]), Ok(Taken::Elsewhere));
@@ -250,7 +253,7 @@ mod tests {
             (&[("key", "a"), ("IsLatest", "perhaps")], "neither"),
             (&[("size", "1")], "must name its object"),
             (&[("key", "a"), ("path", "b")], "once"),
-            (&[("key", "../a")], "`..`"),
+            (&[("path", "../a")], "`..`"),
             (&[("key", "a\0")], "NUL"),
             (&[("url", "http://other/a")], "not on http://h/"),
             (&[("url", "http://h/a?b")], "query"),

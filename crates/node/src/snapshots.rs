@@ -184,10 +184,12 @@ impl Snapshots {
         let mut builder = in_place(|| Builder::new(directory, Rules::default(), Arc::default())).map_err(fault_of)?;
         let prefix = source.facts.prefix.to_string();
         let own = format!("{prefix}{OWN}");
+        let mut markers = 0;
         let mut sink = |lines: Vec<Line>| {
             in_place(|| {
                 for line in lines.into_iter().filter(|line| !line.key.starts_with(&own) && line.key != prefix) {
                     running.objects.fetch_add(1, Ordering::Relaxed);
+                    markers += u64::from(line.key.ends_with('/'));
                     running.bytes.fetch_add(line.size.unwrap_or(0), Ordering::Relaxed);
                     running.old_versions.fetch_add(u64::from(line.version_id.is_some()), Ordering::Relaxed);
                     builder.push(line)?;
@@ -199,9 +201,12 @@ impl Snapshots {
         source.upstream.list_all(&source.facts.prefix, &mut sink).await?;
         let index = in_place(|| builder.finish("", None)).map_err(fault_of)?;
         *running.state.lock() = SnapshotState::Writing;
-        // A generation is a proof, and no promise that old ones are kept.
-        if &*source.facts.origin.scheme == "gs" {
-            running.old_versions.store(0, Ordering::Relaxed);
+        match running.old_versions.load(Ordering::Relaxed) {
+            0 => {}
+            // A generation is a proof, and no promise that old ones are kept.
+            _ if &*source.facts.origin.scheme == "gs" => running.old_versions.store(0, Ordering::Relaxed),
+            // What stands for an empty directory has no bytes that could change.
+            _ => drop(running.old_versions.fetch_add(markers, Ordering::Relaxed)),
         }
         let header = SnapshotHeader {
             forebay_snapshot: SNAPSHOT_FORMAT,

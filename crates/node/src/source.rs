@@ -49,8 +49,13 @@ impl Source {
     /// As it is told.
     pub(crate) fn info(&self) -> SourceInfo {
         let (proof, problem) = (self.proof.clone(), self.problem.lock().clone());
-        let (manifest, wrong) = self.upstream.manifest().unzip();
-        SourceInfo { spec: self.spec.clone(), proof, problem: wrong.flatten().or(problem), manifest }
+        let (manifest, problem) = match self.upstream.manifest() {
+            // What was wrong when it was defined is wrong no more.
+            Some((manifest, wrong)) if manifest.is_read => (Some(manifest), wrong),
+            Some((manifest, wrong)) => (Some(manifest), wrong.or(problem)),
+            None => (None, problem),
+        };
+        SourceInfo { spec: self.spec.clone(), proof, problem, manifest }
     }
 
     /// What its group may take of the store.

@@ -6,5 +6,6 @@ mod common;
 mod fetch;
 mod listings;
 mod lookups;
+mod manifests;
 mod sources;
 mod trace;
