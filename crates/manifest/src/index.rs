@@ -85,7 +85,7 @@ impl Index {
     /// The index in `file`.
     pub(crate) fn read(file: File) -> Result<Self, ManifestError> {
         let length = file.metadata().map_err(|error| ManifestError::read(&error))?.len();
-        if length == 0 || length % BLOCK as u64 != 0 {
+        if length == 0 || !length.is_multiple_of(BLOCK as u64) {
             return Err(damaged());
         }
         let blocks = length / BLOCK as u64 - 1;

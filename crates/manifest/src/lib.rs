@@ -11,6 +11,7 @@
 
 mod block;
 mod builder;
+mod bytes;
 mod columns;
 mod csv_file;
 mod error;

@@ -93,15 +93,17 @@ fn put_column(
     let unit = unit_of(descriptor);
     let number =
         |value: i64| -> Result<u64, String> { value.try_into().map_err(|_| format!("{value} is less than 0")) };
-    let put_number = |line: &mut Values, value: i64| match column {
-        Column::Size => Ok(line.size = Some(number(value)?)),
-        Column::Inode => Ok(line.inode = Some(number(value)?)),
-        Column::Mtime | Column::Ctime => {
-            let time = value.checked_mul(unit).map(TimestampNs).ok_or_else(|| format!("{value} is no time"))?;
-            let place = if column == Column::Mtime { &mut line.mtime } else { &mut line.ctime };
-            Ok(*place = Some(time))
+    let put_number = |line: &mut Values, value: i64| {
+        match column {
+            Column::Size => line.size = Some(number(value)?),
+            Column::Inode => line.inode = Some(number(value)?),
+            Column::Mtime | Column::Ctime => {
+                let time = value.checked_mul(unit).map(TimestampNs).ok_or_else(|| format!("{value} is no time"))?;
+                *(if column == Column::Mtime { &mut line.mtime } else { &mut line.ctime }) = Some(time);
+            }
+            _ => return Err(format!("the column {} holds numbers", descriptor.name())),
         }
-        _ => Err(format!("the column {} holds numbers", descriptor.name())),
+        Ok(())
     };
     match reader {
         ColumnReader::ByteArrayColumnReader(reader) => each(reader, descriptor, lines, |line, value: ByteArray| {
@@ -119,10 +121,13 @@ fn put_column(
             }
             _ => Err(format!("the column {} holds times", descriptor.name())),
         }),
-        ColumnReader::BoolColumnReader(reader) => each(reader, descriptor, lines, |line, value: bool| match column {
-            Column::IsLatest => Ok(line.is_latest = Some(value)),
-            Column::IsDeleteMarker => Ok(line.is_delete_marker = Some(value)),
-            _ => Err(format!("the column {} holds truth values", descriptor.name())),
+        ColumnReader::BoolColumnReader(reader) => each(reader, descriptor, lines, |line, value: bool| {
+            match column {
+                Column::IsLatest => line.is_latest = Some(value),
+                Column::IsDeleteMarker => line.is_delete_marker = Some(value),
+                _ => return Err(format!("the column {} holds truth values", descriptor.name())),
+            }
+            Ok(())
         }),
         _ => Err(format!("the column {} is of a type that is not expected", descriptor.name())),
     }

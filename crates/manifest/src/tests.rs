@@ -149,7 +149,7 @@ fn parquet(rows: &[(&str, i64, Option<&str>, bool)]) -> Vec<u8> {
 #[test]
 fn parquet_is_read_column_by_column() {
     let names: Vec<String> = (0..4_000).map(|n| format!("d/{n:05}+%20")).collect();
-    let etag = |n: usize| if n % 3 == 0 { None } else { Some("0123456789abcdef0123456789abcdef") };
+    let etag = |n: usize| if n.is_multiple_of(3) { None } else { Some("0123456789abcdef0123456789abcdef") };
     let rows: Vec<_> = names.iter().enumerate().map(|(n, key)| (key.as_str(), n as i64, etag(n), n % 5 != 4)).collect();
     let index = index(Format::Parquet, "d/", &parquet(&rows)).unwrap();
     assert_eq!((index.facts().objects, index.facts().superseded), (3_200, 800));

@@ -42,7 +42,7 @@ impl Writer {
     }
 
     fn put_block(&mut self) -> Result<(), ManifestError> {
-        if self.blocks % LOOK_EVERY == 0 {
+        if self.blocks.is_multiple_of(LOOK_EVERY) {
             self.look_for_room()?;
         }
         let block = self.packer.take(self.blocks);

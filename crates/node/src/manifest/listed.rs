@@ -180,7 +180,7 @@ impl Listed {
             }
         }
         let seen = self.file.upstream.stat(&self.file.key, deadline.min(asked + ASK_MAX)).await;
-        let seen = seen.map_err(|fault| self.named(fault))?;
+        let seen = seen.map_err(|fault| self.named(&fault))?;
         let Observed::File(seen) = seen else {
             return Err(self.unavailable("there is no such manifest"));
         };
@@ -256,7 +256,7 @@ impl Listed {
     }
 
     /// A fault of the manifest's own origin: never the absence of what was asked for.
-    fn named(&self, fault: Fault) -> Fault {
+    fn named(&self, fault: &Fault) -> Fault {
         let kind = if fault.kind == FaultKind::NotFound { FaultKind::Unavailable } else { fault.kind };
         Fault::new(kind, format!("the manifest {}: {}", self.file.address, fault.message))
     }

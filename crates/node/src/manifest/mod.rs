@@ -19,9 +19,11 @@ use forebay_model::{Fault, FaultKind};
 
 /// What the reader of a path can do about it.
 pub(crate) fn fault_of(error: ManifestError) -> Fault {
-    let kind = match &error {
-        ManifestError::Wrong(_) => FaultKind::Invalid,
-        ManifestError::Broken(_) | ManifestError::Disk(_) | ManifestError::Damaged(_) => FaultKind::Unavailable,
+    let (kind, why) = match error {
+        ManifestError::Wrong(why) => (FaultKind::Invalid, why),
+        ManifestError::Broken(why) | ManifestError::Disk(why) | ManifestError::Damaged(why) => {
+            (FaultKind::Unavailable, why)
+        }
     };
-    Fault::new(kind, error.to_string())
+    Fault::new(kind, why)
 }
