@@ -170,7 +170,11 @@ def test_changed_manifest(scratch, forebay):
         (root / name).write_bytes(body(name, 5_000))
 
     def write(*names: str, more: str = ""):
-        rows = [f"{str(root)[1:]}/{name},{os.stat(root / name).st_size},{os.stat(root / name).st_mtime_ns / 1e9:.9f}" for name in names]
+        rows = []
+        for name in names:
+            stat = os.stat(root / name)
+            seconds, rest = divmod(stat.st_mtime_ns, 10**9)
+            rows.append(f"{str(root)[1:]}/{name},{stat.st_size},{seconds}.{rest:09d}")
         (scratch / "new").write_text("\n".join(["key,size,mtime", *rows, more]))
         os.replace(scratch / "new", scratch / "m.csv")
 
@@ -185,6 +189,8 @@ def test_changed_manifest(scratch, forebay):
     fb.stop()
     write("b", "c")
     fb.restart()
+    # What was told before the restart is as old as it is.
+    time.sleep(2.1)
     assert ls() == ["b", "c"]
     wait_until(lambda: os.listdir(fb.path()) == ["m"], SHOWN, "the source in the mount")
     assert fb.path("m/c").read_bytes() == body("c", 5_000)
@@ -341,5 +347,5 @@ def test_a_million_objects(scratch, forebay, order):
         f"\n{order}: {count} objects of {manifest.stat().st_size / 1e6:.0f} MB in {took:.1f} s, index {index / 1e6:.1f} MB, "
         f"RssAnon {before / 2**20:.0f} -> {peak[0] / 2**20:.0f} MiB, first ls {one * 1e3:.0f} ms, stat {looked * 1e6:.0f} us"
     )
-    assert peak[0] - before < 160 << 20, f"RssAnon grew by {(peak[0] - before) >> 20} MiB"
+    assert peak[0] - before < 96 << 20, f"RssAnon grew by {(peak[0] - before) >> 20} MiB"
     assert took < 90

@@ -300,7 +300,8 @@ pub(crate) mod tests {
         let block = packer.take(7);
         assert!(Unpacker::new(7, block.clone()).is_some());
         assert!(Unpacker::new(8, block.clone()).is_none());
-        for at in 0..HEADER + 12 {
+        let used = usize::from(u16::from_le_bytes([block[10], block[11]]));
+        for at in 0..used {
             for bit in 0..8 {
                 let mut bad = block.clone();
                 bad[at] ^= 1 << bit;

@@ -25,9 +25,9 @@ use crate::writer::Writer;
 use crate::{csv_file, json_file, parquet_file};
 
 /// Lines that are put in order in memory at once.
-const RUN_BYTES: usize = 32 << 20;
+const RUN_BYTES: usize = 16 << 20;
 /// Runs that are merged at once, a block of each in memory.
-const FAN_IN: usize = 64;
+const FAN_IN: usize = 256;
 /// Memory that a builder takes, whatever comes: a run, and its lines' places while they are sorted; merging takes less.
 pub const BUILDER_MEMORY: usize = 2 * RUN_BYTES;
 const _: () = assert!(FAN_IN * 2 * BLOCK < RUN_BYTES);

@@ -52,7 +52,10 @@ impl Inventory {
                 let what = "the report is in ORC, which is not read: have the inventory written as Parquet or CSV";
                 return Err(ManifestError::wrong(name, what));
             }
-            other => return Err(ManifestError::wrong(name, format!("the report's format {other:?} is not known"))),
+            _ => {
+                let what = format!("the report's format {:?} is not known", document.file_format);
+                return Err(ManifestError::wrong(name, what));
+            }
         };
         let columns = document.file_schema.split(',').map(|column| column.trim().to_owned()).collect();
         let files = document.files.into_iter().map(|file| file.key).collect();

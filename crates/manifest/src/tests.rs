@@ -245,7 +245,7 @@ fn an_index_that_was_damaged_is_an_error_and_no_absence() {
     let lines = builder.finish("v", Some(&path)).unwrap().facts().objects;
     assert_eq!(lines, 9_000);
     let whole = std::fs::read(&path).unwrap();
-    for at in [0, 9, 500, whole.len() / 2, whole.len() - 16_000, whole.len() - 16_384 + 3] {
+    for at in [0, 9, 500, whole.len() / 2, whole.len() - 16_384 + 30, whole.len() - 16_384 + 3] {
         let mut bad = whole.clone();
         bad[at] ^= 4;
         std::fs::write(&path, &bad).unwrap();
