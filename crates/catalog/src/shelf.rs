@@ -365,5 +365,7 @@ impl Shelf {
 
 fn is_of(generation: &Generation, source: &Arc<SourceFacts>) -> bool {
     let of = &generation.source;
-    Arc::ptr_eq(of, source) || (of.path == source.path && of.origin == source.origin && of.prefix == source.prefix)
+    let facts =
+        |facts: &SourceFacts| (facts.path.clone(), facts.origin.clone(), facts.prefix.clone(), facts.teller.clone());
+    Arc::ptr_eq(of, source) || facts(of) == facts(source)
 }

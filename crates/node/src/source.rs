@@ -34,7 +34,7 @@ impl Source {
     pub(crate) fn broken(spec: SourceSpec, fault: &Fault) -> Self {
         let origin = OriginId { scheme: "broken".into(), endpoint: spec.origin.as_str().into(), bucket: "".into() };
         let (path, freshness, added) = (spec.path.clone(), spec.freshness, spec.added);
-        let facts = Arc::new(SourceFacts { path, origin, prefix: "".into(), freshness, added });
+        let facts = Arc::new(SourceFacts { path, origin, prefix: "".into(), teller: None, freshness, added });
         let problem = Mutex::new(Some(fault.message.clone()));
         Self {
             spec,

@@ -181,6 +181,7 @@ fn open_source(spec: &SourceSpec, settings: &Settings, origins: &OriginFamilies)
         path: spec.path.clone(),
         origin: origin.id().clone(),
         prefix: origin.prefix().into(),
+        teller: None,
         freshness: spec.freshness,
         added: spec.added,
     };

@@ -61,7 +61,8 @@ impl Manifests {
         };
         let (path, runtime) = (self.index_path(&source), self.runtime.clone());
         let listed = Listed::new(source.upstream.clone(), file, rules, path, every, runtime);
-        let facts = Arc::new(SourceFacts { freshness: half, ..(**facts).clone() });
+        let facts =
+            Arc::new(SourceFacts { freshness: half, teller: Some(address.as_str().into()), ..(**facts).clone() });
         Ok(Source { facts, upstream: Arc::new(listed), ..source })
     }
 

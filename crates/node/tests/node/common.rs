@@ -321,7 +321,7 @@ fn open(spec: &SourceSpec, cloud: Arc<Cloud>) -> Result<Source, Fault> {
     let (path, freshness, added) = (spec.path.clone(), spec.freshness, spec.added);
     Ok(Source {
         spec: spec.clone(),
-        facts: Arc::new(SourceFacts { path, origin, prefix: prefix.into(), freshness, added }),
+        facts: Arc::new(SourceFacts { path, origin, prefix: prefix.into(), teller: None, freshness, added }),
         proof: "precondition".to_owned(),
         manifest: spec.manifest.clone(),
         upstream: cloud,

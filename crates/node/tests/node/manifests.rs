@@ -155,6 +155,30 @@ async fn an_index_outlives_the_process_and_goes_with_its_source() {
 }
 
 #[tokio::test]
+async fn another_manifest_is_in_force_at_once() {
+    let world = world(&Setup::default());
+    for name in ["d/a", "d/b"] {
+        world.cloud.put(name, "of then");
+    }
+    world.cloud.put("m.csv", manifest(&world));
+    let spec = SourceSpec { freshness: Freshness::Immutable, ..spec("/m", "s3://b/m.csv") };
+    world.node.add_source(&context(), spec).await.expect("it is added");
+    assert_eq!(names(&world, "/m").await.expect("it lists"), ["a", "b"]);
+    assert_eq!(bytes(&world, "/m/a").await.expect("it reads"), b"of then");
+    world.cloud.put("d/a", "as it is now");
+    world.cloud.objects.lock().remove("d/b");
+    world.cloud.put("n.csv", manifest(&world));
+    let change = SourceChange { manifest: Some(Setting::To("s3://b/n.csv".to_owned())), ..SourceChange::default() };
+    world.node.set_source(&context(), &path("/m"), change).await.expect("it is set");
+    assert_eq!(names(&world, "/m").await.expect("it lists"), ["a"]);
+    assert_eq!(bytes(&world, "/m/a").await.expect("it reads"), b"as it is now");
+    let change = SourceChange { manifest: Some(Setting::Default), ..SourceChange::default() };
+    world.node.set_source(&context(), &path("/m"), change).await.expect("it is set");
+    world.cloud.put("d/c", "listed");
+    assert_eq!(names(&world, "/m").await.expect("it lists"), ["a", "c"]);
+}
+
+#[tokio::test]
 async fn a_report_of_an_inventory_is_read_file_by_file() {
     let world = world(&Setup::default());
     for n in 0..100 {
