@@ -63,7 +63,8 @@ async fn one_that_is_given_up_leaves_nothing() {
     upload.write(Bytes::from(pattern(40_000_000))).await.unwrap();
     assert_eq!(server.world.lock().uploads.len(), 1);
     upload.abort().await;
-    assert!(server.world.lock().uploads.is_empty() && server.world.lock().objects.is_empty());
+    let world = server.world.lock();
+    assert!(world.uploads.is_empty() && world.objects.is_empty());
 }
 
 #[tokio::test]
