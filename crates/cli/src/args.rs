@@ -47,15 +47,15 @@ Credentials are named, never given: `--credentials NAME` is a profile of the fil
 reads (~/.aws/config and ~/.aws/credentials of its user).";
 
 const SNAPSHOT_HELP: &str = "\
-A snapshot is a file that names each object of a source with its size and version. Read through it, a
-source has the same bytes whatever happens to the bucket: an object that was changed since is read in
-its old version where the bucket keeps versions, else it is an error that names it. What a snapshot
-can do is printed, and stands in the first line of its file.
+A snapshot is a file that names each object of a source with its size and version. Read through
+it, a source has the same bytes whatever happens to the bucket: an object that was changed since
+is read in its old version where the bucket keeps versions, else it is an error that names it.
+What a snapshot can do is printed, and stands in the first line of its file.
 
 Examples:
   forebay snapshot /imagenet run-7
   forebay snapshot /imagenet run-7 --to s3://ml-runs/run-7.jsonl
-  forebay source add /pinned s3://ml/imagenet/ --manifest s3://ml-runs/run-7.jsonl --freshness immutable
+  forebay source add /pinned s3://ml/imagenet/ --manifest s3://ml-runs/run-7.jsonl
   forebay source remove /.snapshots/run-7        the file stays";
 
 const TRACE_HELP: &str = "\
