@@ -41,10 +41,18 @@ class Weed:
     """`weed server -s3` on free ports, over a directory of its own.
 
     `before_volume` is given the address of the volume server and gives the one under which it is made known as public.
+    `notification` says whom it tells of changes, as its notification.toml does.
     """
 
-    def __init__(self, directory: Path | None = None, before_volume: Callable[[str], str] | None = None):
+    def __init__(
+        self,
+        directory: Path | None = None,
+        before_volume: Callable[[str], str] | None = None,
+        notification: str | None = None,
+    ):
         self.directory = Path(tempfile.mkdtemp(prefix="fb-weed-", dir=directory))
+        if notification:
+            (self.directory / "notification.toml").write_text(notification)
         config = self.directory / "s3.json"
         identity = {
             "name": "tests",

@@ -3,6 +3,7 @@
 //! Two kinds of knowledge: entries by path (what was looked up, and what is absent), and listings by directory. The newer
 //! observation of a name wins. Both are on disk, within a bound; the entries used last are in memory too.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,17 +17,20 @@ use tokio::sync::futures::Notified;
 
 use crate::directory::{Observed, SourceFacts};
 use crate::disk::{self, Disk, Keeper, Seen};
+use crate::forgotten;
 use crate::generation::{Generation, Says};
 use crate::known::{Known, KnownWeight, Told};
 use crate::metrics::Metrics;
 use crate::overlay::What;
 use crate::page::ListingHeld;
 use crate::record::{Record, path_key};
-use crate::shelf::{RESUME_MAX, Shelf};
+use crate::shelf::{ComingIn, RESUME_MAX, Shelf};
 use crate::writer::ListingWriter;
 
 /// For how long a reader that is in the middle of a listing may go on in it.
 const CONTINUE_MAX: Duration = RESUME_MAX;
+/// For how long names are a hint of what comes next, where nothing else may be held.
+const HINT_MAX: Duration = Duration::from_secs(60);
 /// Observations of one start of the catalog, more than it can make: those of the next are newer.
 const STARTS_SHIFT: u32 = 40;
 
@@ -72,6 +76,15 @@ pub enum Absence {
     Open,
 }
 
+/// What memory had of what was forgotten; there may be more on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgot {
+    /// Names that were known one by one.
+    pub names: u64,
+    /// Listings of whole directories.
+    pub listings: u64,
+}
+
 /// Attributes and listings on disk, in bounded memory.
 #[derive(Debug)]
 pub struct Catalog {
@@ -107,7 +120,7 @@ impl Catalog {
         let listings = (options.memory.0 / 2).max(1 << 20);
         Ok(Self {
             entries: Cache::with_weighter((entries / 500) as usize, entries, KnownWeight),
-            shelf: Arc::new(Shelf::new(disk.clone(), listings)),
+            shelf: Arc::new(Shelf::new(disk.clone(), listings, disk.starts << STARTS_SHIFT)),
             clock: AtomicU64::new(disk.starts << STARTS_SHIFT),
             epoch: AtomicU64::new(0),
             keeper: Mutex::new(keeper),
@@ -120,9 +133,9 @@ impl Catalog {
         self.disk.metrics.register(registry);
     }
 
-    /// Waits until what was learnt so far is in the database.
-    pub fn flush(&self) {
-        self.disk.flush();
+    /// Waits until what was learnt and forgotten so far is in the database. False: that takes too long.
+    pub fn flush(&self) -> bool {
+        self.disk.flush()
     }
 
     /// Writes what waits, so that the next start trusts it even if the machine stops. What is learnt later is not kept.
@@ -156,6 +169,16 @@ impl Catalog {
     /// Bytes of the database that are in use.
     pub fn disk_used(&self) -> u64 {
         self.disk.used()
+    }
+
+    /// The most bytes that the database may take.
+    pub fn disk_max(&self) -> u64 {
+        self.disk.size_max
+    }
+
+    /// The listings that somebody is making, largest first.
+    pub fn coming_in(&self) -> Vec<ComingIn> {
+        self.shelf.coming_in(Instant::now())
     }
 
     /// A moment before the origin is asked: what comes back is as old as this.
@@ -207,7 +230,8 @@ impl Catalog {
 
     /// What is known of `path`, which lies in `source` and is not its root.
     pub fn lookup(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Held {
-        let mut own = self.entries.get(path);
+        let forgotten = self.shelf.forgotten.of_name(path.as_str());
+        let mut own = self.entries.get(path).filter(|own| own.at >= forgotten);
         let parent = path.parent().zip(path.name());
         let mut contradicted_at = 0;
         let mut open_at = 0;
@@ -216,7 +240,7 @@ impl Catalog {
             let fillings = self.shelf.filling(source, parent);
             let listings = fillings.into_iter().chain(self.shelf.whole(source, parent, now));
             for listing in listings {
-                if own.as_ref().is_some_and(|own| own.at >= listing.at) {
+                if listing.at < forgotten || own.as_ref().is_some_and(|own| own.at >= listing.at) {
                     continue;
                 }
                 match self.ask(&listing, source, name, now) {
@@ -232,7 +256,7 @@ impl Catalog {
             }
         }
         if own.is_none() {
-            own = self.on_disk(source, path);
+            own = self.on_disk(source, path).filter(|own| own.at >= forgotten);
         }
         let is_answered_by_own = own
             .as_ref()
@@ -310,6 +334,20 @@ impl Catalog {
         self.held(source, path, now).filter(|held| !held.fresh_for.is_zero() && held.generation.is_told())
     }
 
+    /// What is known of the names of the directory `path`, to see which come after one: the listing that answers lookups, else
+    /// one that is on its way. Names may be missing; of a source that is checked at each opening they are a hint.
+    pub fn names(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Option<ListingHeld> {
+        let fresh = match source.freshness {
+            Freshness::Check => HINT_MAX,
+            Freshness::Immutable | Freshness::Ttl(_) => source.freshness.of_files(),
+        };
+        let whole = self.shelf.whole(source, path, now).into_iter();
+        whole.chain(self.shelf.filling(source, path)).find_map(|generation| {
+            let fresh_for = self.disk.clock.left(generation.when, fresh, now);
+            (!fresh_for.is_zero()).then_some(ListingHeld { generation, fresh_for })
+        })
+    }
+
     /// The listing of the directory `path` for a reader that is in the middle of it: also one that may not be begun on
     /// any more.
     pub fn listing_to_continue(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Option<ListingHeld> {
@@ -325,8 +363,13 @@ impl Catalog {
         let is_wanted =
             |g: &Arc<Generation>| g.is_running() && g.is_told() && since.is_none_or(|since| g.at >= since.at);
         let generation = all.into_iter().find(is_wanted)?;
-        let fresh_for = self.disk.clock.left(generation.when, source.freshness.of_listings(), Instant::now());
+        let fresh_for = self.shelf.left(&generation, source, Instant::now());
         Some(ListingHeld { generation, fresh_for })
+    }
+
+    /// Whether a listing is of no use to who begins on it: what it lists was forgotten after it was asked for.
+    pub fn is_outdated(&self, held: &ListingHeld) -> bool {
+        self.shelf.is_outdated(&held.generation)
     }
 
     /// Ends when, after this call, a listing of any directory has begun.
@@ -336,7 +379,7 @@ impl Catalog {
 
     fn held(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Option<ListingHeld> {
         let generation = self.shelf.whole(source, path, now)?;
-        let fresh_for = self.disk.clock.left(generation.when, source.freshness.of_listings(), now);
+        let fresh_for = self.shelf.left(&generation, source, now);
         Some(ListingHeld { generation, fresh_for })
     }
 
@@ -353,17 +396,16 @@ impl Catalog {
         let now = Instant::now();
         let (at, when) = (asked.at, self.disk.clock.at(asked.when));
         let what = What::of(seen);
-        let mut known = Known { what: Told::of(source, path, what.clone()), at, when };
+        let known = Known { what: Told::of(source, path, what.clone()), at, when };
         let _order = path.parent().map(|parent| self.shelf.order_of(&parent));
         // A slower answer to an older question does not replace a newer one, and is not held by whoever gets it.
         let before = self.entries.get(path).or_else(|| self.on_disk(source, path));
-        let is_newest = before.is_none_or(|before| before.at <= at);
+        let is_newest =
+            before.is_none_or(|before| before.at <= at) && at >= self.shelf.forgotten.of_name(path.as_str());
         if is_newest {
             self.keep(source, path, known.clone(), &what);
-        } else {
-            known.when = 0;
         }
-        match self.tell(source, &known, now) {
+        match if is_newest { self.tell(source, &known, now) } else { Held::Unknown } {
             Held::Unknown => match known.what {
                 Told::Entry(entry) => Held::Found(Found { entry, fresh_for: Duration::ZERO }),
                 Told::Absent | Told::Ask => Held::Absent(Duration::ZERO),
@@ -380,8 +422,16 @@ impl Catalog {
         self.entries.insert(path.clone(), known);
         // What is asked for at each opening anyway is of no use after a restart.
         if source.freshness != Freshness::Check || *what == What::Ask {
-            self.disk.put_seen(path_key(source, path), Seen { what: what.clone(), at, when });
+            let is_kept = self.disk.put_seen(path_key(source, path), Seen { what: what.clone(), at, when });
+            // What is on disk of it would be told again.
+            if !is_kept && *what == What::Ask {
+                self.mark(path, false, at);
+            }
         }
+    }
+
+    fn mark(&self, path: &NsPath, is_tree: bool, at: u64) {
+        self.shelf.forgotten.add(path.as_str(), is_tree, at, |value| self.disk.put_always(forgotten::KEY, value));
     }
 
     /// The object at `path` is not `content` any more: it is asked for anew at the next lookup, unless something else is
@@ -392,12 +442,35 @@ impl Catalog {
         {
             return;
         }
+        self.forget_name(source, path);
+    }
+
+    /// What `path` stands for may have changed: it is asked for anew at the next lookup, and before its directory is listed.
+    pub fn forget_name(&self, source: &Arc<SourceFacts>, path: &NsPath) {
         let _order = path.parent().map(|parent| self.shelf.order_of(&parent));
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.disk.metrics.forgotten.inc();
         let asked = self.begin();
         let known = Known { what: Told::Ask, at: asked.at, when: self.disk.clock.at(asked.when) };
         self.keep(source, path, known, &What::Ask);
+    }
+
+    /// Forgets what is known of `path`, of its listing and of the names in it; with `is_tree`, of all below it. What is being asked
+    /// now is not joined, and its answer not kept.
+    pub fn forget_all(&self, path: &NsPath, is_tree: bool) -> Forgot {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.disk.metrics.forgotten.inc();
+        let at = self.begin().at;
+        self.mark(path, is_tree, at);
+        let listings = self.shelf.count_whole(path, is_tree, at);
+        let names = Cell::new(0);
+        self.entries.retain(|known, entry| {
+            let is_covered = known.below(path).is_some_and(|rest| is_tree || !rest.contains('/'));
+            let stays = !is_covered || entry.at >= at;
+            names.set(names.get() + u64::from(!stays));
+            stays
+        });
+        Forgot { names: names.get(), listings }
     }
 
     /// What memory has of `path` and below it is forgotten, and what is being asked now is not joined: another source stands

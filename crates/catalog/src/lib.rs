@@ -16,6 +16,7 @@ mod clock;
 mod coverage;
 mod directory;
 mod disk;
+mod forgotten;
 mod gather;
 mod generation;
 mod known;
@@ -31,9 +32,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{Absence, Asked, Catalog, CatalogError, CatalogOptions, Held};
+pub use catalog::{Absence, Asked, Catalog, CatalogError, CatalogOptions, Forgot, Held};
 pub use coverage::Range;
 pub use directory::{Observed, ObservedFile, SourceFacts};
 pub use gather::Gather;
 pub use page::{ListingHeld, Paged};
+pub use shelf::ComingIn;
 pub use writer::{ListingError, ListingWriter};

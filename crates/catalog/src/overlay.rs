@@ -70,6 +70,8 @@ impl What {
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     names: BTreeMap<Arc<str>, (What, u64)>,
+    /// Names that are to be asked for.
+    asks: usize,
     /// More was seen than is remembered.
     overflowed: bool,
 }
@@ -94,13 +96,28 @@ impl Overlay {
     /// Puts what was seen of `name`, unless something newer is there. False: there is no room, at most `max` are.
     pub(crate) fn put(&mut self, name: &str, at: u64, what: &What, max: usize) -> bool {
         let names = self.names.len();
-        match self.names.get_mut(name) {
-            Some(known) if known.1 > at => {}
-            Some(known) => *known = (what.clone(), at),
-            None if names < max => drop(self.names.insert(name.into(), (what.clone(), at))),
-            None => self.overflowed = true,
-        }
+        let before = match self.names.get_mut(name) {
+            Some(known) if known.1 > at => return !self.overflowed,
+            Some(known) => Some(std::mem::replace(known, (what.clone(), at)).0),
+            None if names < max => {
+                self.names.insert(name.into(), (what.clone(), at));
+                None
+            }
+            None => {
+                self.overflowed = true;
+                return false;
+            }
+        };
+        self.asks = self.asks + usize::from(*what == What::Ask) - usize::from(before == Some(What::Ask));
         !self.overflowed
+    }
+
+    /// Names that are to be asked for, before all names can be told.
+    pub(crate) fn asks(&self) -> Vec<Arc<str>> {
+        if self.asks == 0 {
+            return Vec::new();
+        }
+        self.names.iter().filter(|(_, (what, _))| *what == What::Ask).map(|(name, _)| name.clone()).collect()
     }
 
     /// Keeps only what `differs` says; gives the names of the rest.
@@ -113,6 +130,7 @@ impl Overlay {
             }
             keep
         });
+        self.asks = self.names.values().filter(|(what, _)| *what == What::Ask).count();
         dropped
     }
 

@@ -50,7 +50,9 @@ impl ListingHeld {
     /// At most `limit` names after the name `after` (empty: from the first). A page is empty only if no name follows.
     pub fn page(&self, after: &str, limit: u32) -> Paged {
         let limit = limit.max(1) as usize;
-        let mut after = self.place_of(after);
+        let Some(mut after) = self.place_of(after) else {
+            return if self.generation.is_whole() { Paged::Gone } else { Paged::NotYet };
+        };
         loop {
             let Some(mut part) = self.part(&after, limit) else { return Paged::Gone };
             let last = self.hide_objects(&mut part);
@@ -86,6 +88,11 @@ impl ListingHeld {
         self.generation.is_whole()
     }
 
+    /// Names of which it is not known what they stand for now: they are to be looked up before the listing is shown to who begins.
+    pub fn asks(&self) -> Vec<Arc<str>> {
+        self.generation.overlay.lock().asks()
+    }
+
     /// Whether any of its first names have come: somebody may be reading it.
     pub fn has_begun(&self) -> bool {
         self.generation.with_block("", false, |_, _| ()).is_some()
@@ -96,19 +103,25 @@ impl ListingHeld {
         self.generation.progress.notified()
     }
 
-    /// Where a reader that has had the names up to `after` is.
-    fn place_of(&self, after: &str) -> String {
+    /// Where a reader that has had the names up to `after` is. None: that is not known, for it depends on what stands there.
+    fn place_of(&self, after: &str) -> Option<String> {
         if after.is_empty() {
-            return String::new();
+            return Some(String::new());
         }
         let directory = order::of_directory(after);
         let is_directory = match self.generation.overlay.lock().get(after) {
             Some(What::Seen(seen)) => Some(*seen == Observed::Directory),
             Some(What::Ask) | None => None,
         };
-        let is_directory =
-            is_directory.unwrap_or_else(|| matches!(self.generation.at_place(&directory), Says::Entry(..)));
-        if is_directory { directory } else { after.to_owned() }
+        let is_directory = match is_directory {
+            Some(is_directory) => is_directory,
+            None => match self.generation.at_place(&directory) {
+                Says::Entry(..) => true,
+                Says::Absent(_) => false,
+                Says::Nothing => return None,
+            },
+        };
+        Some(if is_directory { directory } else { after.to_owned() })
     }
 
     /// At most `limit` entries of the blocks after the place `after`, and whether none follow. None: that is not known.

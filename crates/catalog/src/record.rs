@@ -6,6 +6,7 @@
 //! 'N' listing id u64 BE  name             what was seen of the name after the listing was asked for
 //! 'E' path 16 B                           what was seen of one path
 //! 'D' listing id u64 BE                   a listing whose blocks are to be deleted
+//! 'R'                                     what was forgotten with all below it (`forgotten.rs`)
 //! 'M'                                     the catalog's time, count of its starts, next listing id
 //! ```
 //! Each value begins with a checksum over its key and the rest.

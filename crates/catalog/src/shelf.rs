@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::directory::SourceFacts;
 use crate::disk::{Disk, Seen};
+use crate::forgotten::{self, Forgotten};
 use crate::generation::{Generation, NEWER_MAX, SEEN_MAX};
 use crate::overlay::What;
 use crate::record::{PathKey, Record, filling_key, id_of, listing_key, newer_key, path_key};
@@ -37,10 +38,22 @@ impl Weighter<NsPath, Option<Arc<Generation>>> for GenerationWeight {
     }
 }
 
+/// A listing that somebody is making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComingIn {
+    /// The directory.
+    pub path: NsPath,
+    /// Its names so far.
+    pub names: u64,
+    /// How long ago it began; before a restart, if it is gone on with.
+    pub since: Duration,
+}
+
 /// All listings.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     pub(crate) disk: Arc<Disk>,
+    pub(crate) forgotten: Forgotten,
     /// The whole listing of a directory, or that the database has none.
     whole: Cache<NsPath, Option<Arc<Generation>>, GenerationWeight>,
     /// Whole ones of which the database does not know yet.
@@ -58,7 +71,8 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    pub(crate) fn new(disk: Arc<Disk>, memory: u64) -> Self {
+    /// The listings that `disk` has; what a next question brings is newer than `now`.
+    pub(crate) fn new(disk: Arc<Disk>, memory: u64, now: u64) -> Self {
         let cache = quick_cache::OptionsBuilder::new()
             .estimated_items_capacity(1_000)
             .weight_capacity(memory)
@@ -72,8 +86,12 @@ impl Shelf {
         );
         let left = Self::interrupted(&disk);
         let left_count = AtomicUsize::new(left.len());
+        let forgotten = disk.read(|reading| Ok(Forgotten::read(reading.get(forgotten::KEY)?, now)));
+        // Who cannot be read tells nothing either.
+        let forgotten = forgotten.unwrap_or_default();
         Self {
             disk,
+            forgotten,
             whole,
             recent: Mutex::default(),
             filling: Mutex::default(),
@@ -214,6 +232,26 @@ impl Shelf {
         self.begun.notify_waiters();
     }
 
+    /// Whether a listing was asked for before what it lists was forgotten: it is of use only to who was reading it then.
+    pub(crate) fn is_outdated(&self, generation: &Generation) -> bool {
+        generation.at < self.forgotten.of_listing(generation.path.as_str())
+    }
+
+    /// For how long a listing may be used.
+    pub(crate) fn left(&self, generation: &Generation, source: &SourceFacts, now: Instant) -> Duration {
+        if self.is_outdated(generation) {
+            return Duration::ZERO;
+        }
+        self.disk.clock.left(generation.when, source.freshness.of_listings(), now)
+    }
+
+    /// Whole listings at hand that were asked for before so many observations, of the directory `path` or, with all, below it.
+    pub(crate) fn count_whole(&self, path: &NsPath, is_tree: bool, at: u64) -> u64 {
+        let is_covered = |rest: &str| is_tree || rest.is_empty();
+        let all = self.whole.iter().filter(|(known, _)| known.below(path).is_some_and(is_covered));
+        all.filter(|(_, listing)| listing.as_ref().is_some_and(|listing| listing.at < at)).count() as u64
+    }
+
     fn remove_filling(&self, generation: &Arc<Generation>) {
         let mut filling = self.filling.lock();
         let Some(all) = filling.get_mut(&generation.path) else { return };
@@ -239,7 +277,8 @@ impl Shelf {
         if source.freshness == Freshness::Check {
             return None;
         }
-        let found = self.filling(source, directory).into_iter().find(|generation| !generation.is_running())?;
+        let is_of_use = |generation: &Arc<Generation>| !generation.is_running() && !self.is_outdated(generation);
+        let found = self.filling(source, directory).into_iter().find(is_of_use)?;
         found.set_running(true);
         self.begun.notify_waiters();
         self.disk.metrics.resumed.inc();
@@ -256,7 +295,7 @@ impl Shelf {
         stopped.sort_by_key(|generation| std::cmp::Reverse(generation.last()));
         let is_old = |generation: &Generation| generation.last() + (RESUME_MAX.as_nanos() as u64) < now;
         for (nth, generation) in stopped.iter().enumerate() {
-            if nth >= INTERRUPTED_MAX || generation.is_lost() || is_old(generation) {
+            if nth >= INTERRUPTED_MAX || generation.is_lost() || is_old(generation) || self.is_outdated(generation) {
                 self.drop_filling(generation);
             }
         }
@@ -278,11 +317,12 @@ impl Shelf {
         generation.set_whole();
         let gives_way = |known: Arc<Generation>| {
             // One that tells more is not replaced while it may be used.
-            let left = self.disk.clock.left(known.when, known.source.freshness.of_listings(), now);
+            let left = self.left(&known, &known.source, now);
             let tells_more = known.is_told() && !generation.is_told() && !left.is_zero();
             known.at < generation.at && !tells_more
         };
-        let is_held = is_known_whole && known.is_none_or(gives_way) && !generation.is_lost();
+        let is_of_use = !generation.is_lost() && !self.is_outdated(generation);
+        let is_held = is_known_whole && known.is_none_or(gives_way) && is_of_use;
         if !is_held {
             self.remove_filling(generation);
             self.disk.bury(filling_key(&generation.directory, generation.id), generation.id);
@@ -355,6 +395,22 @@ impl Shelf {
         self.recent.lock().remove(&generation.path);
         self.whole.insert(generation.path.clone(), None);
         self.disk.bury(listing_key(&generation.directory, generation.id), generation.id);
+    }
+
+    /// The listings that somebody is making, largest first.
+    pub(crate) fn coming_in(&self, now: Instant) -> Vec<ComingIn> {
+        let now = self.disk.clock.at(now);
+        let told = |generation: &Arc<Generation>| ComingIn {
+            path: generation.path.clone(),
+            names: generation.names.load(Ordering::Relaxed),
+            since: Duration::from_nanos(now.saturating_sub(generation.when)),
+        };
+        let filling = self.filling.lock();
+        let running = filling.values().flatten().filter(|generation| generation.is_running());
+        let mut all: Vec<ComingIn> = running.map(told).collect();
+        drop(filling);
+        all.sort_by_key(|listing| std::cmp::Reverse(listing.names));
+        all
     }
 
     #[cfg(test)]

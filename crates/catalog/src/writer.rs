@@ -144,7 +144,7 @@ impl ListingWriter {
         let now = Instant::now();
         self.shelf.finish(generation, now);
         generation.set_running(false);
-        let fresh_for = generation.disk.clock.left(generation.when, generation.source.freshness.of_listings(), now);
+        let fresh_for = self.shelf.left(generation, &generation.source, now);
         Ok(ListingHeld { generation: generation.clone(), fresh_for })
     }
 

@@ -18,6 +18,7 @@ mod output;
 mod process_metrics;
 mod settings;
 mod up;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Stat(args) => command::stat(&connect(node).await?, &args, &mut output).await,
             Command::Cat(args) => command::cat(&connect(node).await?, &args, &mut output).await,
             Command::Cp(args) => command::cp(connect(node).await?, args, &mut output).await,
+            Command::Refresh(args) => command::refresh(&connect(node).await?, &args, &mut output).await,
             Command::Status => command::status(&connect(node).await?, &mut output).await,
             Command::Bench(args) => command::bench(&args, &mut output),
             Command::Source(args) => command::source(&connect(node).await?, args, &mut output).await,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 23] = [
+const SURFACE: [(&str, &[&str]); 25] = [
     (
         "up",
         &[
@@ -17,6 +17,7 @@ const SURFACE: [(&str, &[&str]); 23] = [
             "--credentials",
             "--dir-mode",
             "--endpoint",
+            "--events-token",
             "--file-mode",
             "--freshness",
             "--gid",
@@ -36,6 +37,7 @@ const SURFACE: [(&str, &[&str]); 23] = [
     ("stat", &[]),
     ("cat", &[]),
     ("cp", &["-r"]),
+    ("refresh", &["--recursive"]),
     ("status", &[]),
     (
         "doctor",
@@ -59,6 +61,7 @@ const SURFACE: [(&str, &[&str]); 23] = [
     ("snapshot", &["--to"]),
     ("bench", &[]),
     ("bench eviction", &["--cache", "--plot", "--trace"]),
+    ("bench mount", &["--existing", "--files", "--large", "--native", "--seconds", "--size", "--threads"]),
     ("trace", &[]),
     ("trace start", &["--limit"]),
     ("trace stop", &[]),

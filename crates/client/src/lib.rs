@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_model::{
-    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, Principal, Snapshot, SourceChange, SourceInfo,
-    SourceSpec, Trace,
+    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, ObjectEvent, Principal, Refreshed, Snapshot,
+    SourceChange, SourceInfo, SourceSpec, Trace,
 };
 use forebay_route::{Context, Service};
 
-pub use forebay_route::{Handout, ReadNow};
+pub use forebay_route::{Handout, Holder, Outdated, ReadNow};
 
 /// Asks the service on behalf of front doors. Cheap to clone.
 #[derive(Clone)]
@@ -80,6 +80,11 @@ impl Client {
         let range = ByteRange::new(start, start + buffer.len() as u64);
         debug_assert!(range.end <= content.size, "a read is cut at the content's end before it comes here");
         self.service.read_now(&self.context(principal), content, range, buffer)
+    }
+
+    /// Whether [`Self::read_now`] is worth a try from `start` on. Waits for nothing.
+    pub fn may_have(&self, content: &Content, start: u64) -> bool {
+        self.service.may_have(content, start)
     }
 
     /// The bytes of `range`, cut at the content's end, as chunks in order.
@@ -182,6 +187,28 @@ impl Client {
     /// `NotFound` if none of that name was begun.
     pub async fn snapshot_state(&self, principal: Principal, name: &str) -> Result<Snapshot, Fault> {
         self.service.snapshot_state(&self.context(principal), name).await
+    }
+
+    /// Forgets what is known of `path`: attributes, absence and listing, and of a directory the names in it; with `recursive`,
+    /// of all below it.
+    ///
+    /// # Errors
+    /// `NotFound` where no source is; why it could not be done.
+    pub async fn refresh(&self, principal: Principal, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault> {
+        self.service.refresh(&self.context(principal), path, recursive).await
+    }
+
+    /// Forgets what is outdated by what happened to objects of the origin of the source at `source`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no source at exactly that path; why it could not be done.
+    pub async fn events(
+        &self,
+        principal: Principal,
+        source: &NsPath,
+        events: Vec<ObjectEvent>,
+    ) -> Result<Refreshed, Fault> {
+        self.service.events(&self.context(principal), source, events).await
     }
 
     fn context(&self, principal: Principal) -> Context {

@@ -8,8 +8,11 @@
 //! | `forebay_fuse_first_reads_total` | reads | of those, answered from what was read at the file's lookup |
 //! | `forebay_fuse_waiting` | requests | that wait for the service now |
 //! | `forebay_fuse_nodes` | inodes | that the kernel knows now |
+//! | `forebay_fuse_pruned_total` | inodes | that the kernel was asked to forget, for there were too many |
 //! | `forebay_fuse_passthrough_opens_total` | opens | of which the kernel reads the file by itself |
-//! | `forebay_fuse_invalidations_dropped_total` | names | that the kernel was not told of, for too many came at once |
+//! | `forebay_fuse_invalidations_total` | notices | of outdated names that the kernel was sent |
+//! | `forebay_fuse_invalidations_of_all_total` | times | that the kernel was told that every name is outdated |
+//! | `forebay_fuse_invalidations_overflowed_total` | batches | of names that came too fast: all names are outdated then |
 //! | `forebay_fuse_panics_total` | requests | that ended in a bug of Forebay |
 
 use prometheus_client::metrics::counter::Counter;
@@ -41,8 +44,11 @@ pub(crate) struct Metrics {
     pub(crate) first_reads: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) nodes: Gauge,
+    pub(crate) pruned: Counter,
     pub(crate) passthrough_opens: Counter,
-    pub(crate) invalidations_dropped: Counter,
+    pub(crate) invalidations: Counter,
+    pub(crate) invalidations_of_all: Counter,
+    pub(crate) invalidations_overflowed: Counter,
     pub(crate) panics: Counter,
 }
 
@@ -66,8 +72,11 @@ impl Metrics {
             first_reads: Counter::default(),
             waiting: Gauge::default(),
             nodes: Gauge::default(),
+            pruned: Counter::default(),
             passthrough_opens: Counter::default(),
-            invalidations_dropped: Counter::default(),
+            invalidations: Counter::default(),
+            invalidations_of_all: Counter::default(),
+            invalidations_overflowed: Counter::default(),
             panics: Counter::default(),
         }
     }
@@ -91,13 +100,17 @@ impl Metrics {
         registry.register("first_reads", "Reads answered from what was read at the file's lookup", first_reads);
         registry.register("waiting", "Requests that wait for the service", self.waiting.clone());
         registry.register("nodes", "Inodes that the kernel knows", self.nodes.clone());
+        registry.register("pruned", "Inodes that the kernel was asked to forget", self.pruned.clone());
         registry.register(
             "passthrough_opens",
             "Opens that the kernel serves by itself",
             self.passthrough_opens.clone(),
         );
-        let dropped = self.invalidations_dropped.clone();
-        registry.register("invalidations_dropped", "Invalidations that the kernel was not told", dropped);
+        registry.register("invalidations", "Notices of outdated names to the kernel", self.invalidations.clone());
+        let all = self.invalidations_of_all.clone();
+        registry.register("invalidations_of_all", "Times that the kernel was told that every name is outdated", all);
+        let overflowed = self.invalidations_overflowed.clone();
+        registry.register("invalidations_overflowed", "Batches of outdated names that came too fast", overflowed);
         registry.register("panics", "Requests that ended in a panic", self.panics.clone());
     }
 }

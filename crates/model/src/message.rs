@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, Principal, Snapshot, SourceChange, SourceInfo,
-    SourceSpec,
+    ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, ObjectEvent, Principal, Refreshed, Snapshot,
+    SourceChange, SourceInfo, SourceSpec,
 };
 
 /// What is asked of a node.
@@ -88,6 +88,20 @@ pub enum Body {
         /// Its name.
         name: String,
     },
+    /// Forget what is known of a path.
+    Refresh {
+        /// The path.
+        path: NsPath,
+        /// With all below it; else, of a directory, with the names in it.
+        recursive: bool,
+    },
+    /// Forget what is outdated by what happened at a source's origin.
+    Events {
+        /// The source's path.
+        source: NsPath,
+        /// What happened.
+        events: Vec<ObjectEvent>,
+    },
 }
 
 /// A node's answer.
@@ -117,6 +131,8 @@ pub enum ReplyBody {
     Sources(Vec<SourceInfo>),
     /// To `Snapshot` and `SnapshotState`.
     Snapshot(Snapshot),
+    /// To `Refresh` and `Events`.
+    Refreshed(Refreshed),
 }
 
 /// A part of a listing.

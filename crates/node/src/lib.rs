@@ -11,12 +11,14 @@
 mod beside;
 mod broken;
 mod fetch;
+mod holders;
 mod manifest;
 mod metrics;
 mod namespace;
 mod neighbours;
 mod node;
 mod origin;
+mod refresh;
 mod resolve;
 mod serve;
 mod single;
@@ -26,6 +28,7 @@ mod sources;
 mod status;
 mod trace;
 mod upstream;
+mod walks;
 
 pub use fetch::FetchSettings;
 pub use manifest::{ManifestFile, OpenFile};
@@ -33,4 +36,4 @@ pub use node::{Node, NodeParts};
 pub use origin::{fault, upstream};
 pub use serve::Listener;
 pub use source::{OpenSource, Source};
-pub use upstream::{Observation, Piece, Places, Upstream, UpstreamRead, UpstreamWrite};
+pub use upstream::{Observation, Piece, Places, Turns, Upstream, UpstreamRead, UpstreamWrite};

@@ -9,19 +9,21 @@ use bytes::Bytes;
 use forebay_catalog::Catalog;
 use forebay_cluster::Embedded;
 use forebay_model::{
-    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, Snapshot,
-    SourceChange, SourceInfo, SourceSpec, Trace,
+    ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, ObjectEvent,
+    Refreshed, Snapshot, SourceChange, SourceInfo, SourceSpec, Trace,
 };
-use forebay_route::{Context, Handout, ReadNow, Service};
+use forebay_route::{Context, Handout, Holder, ReadNow, Service};
 use forebay_store::{Store, StoreError};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
 use crate::beside::beside;
 use crate::fetch::{FetchSettings, Fetcher, group_of};
+use crate::holders::Holders;
 use crate::manifest::{Manifests, OpenFile};
 use crate::metrics::ReadMetrics;
 use crate::namespace::Namespace;
+use crate::refresh::Refresher;
 use crate::resolve::Resolver;
 use crate::snapshots::Snapshots;
 use crate::source::{OpenSource, Source};
@@ -68,8 +70,10 @@ pub struct Node {
     pub(crate) fetcher: Arc<Fetcher>,
     sources: Arc<Sources>,
     snapshots: Arc<Snapshots>,
-    catalog: Arc<Catalog>,
+    pub(crate) catalog: Arc<Catalog>,
     resolver: Resolver,
+    refresher: Refresher,
+    holders: Arc<Holders>,
     pub(crate) metrics: ReadMetrics,
     pub(crate) tracer: Arc<Tracer>,
 }
@@ -79,17 +83,19 @@ impl Node {
     pub fn new(parts: NodeParts) -> Self {
         let NodeParts { registry, open, open_file, manifests, store, catalog, fetch, runtime } = parts;
         let (namespace, catalog, name) = (Arc::new(Namespace::new()), Arc::new(catalog), registry.node().0.clone());
+        let holders = Arc::new(Holders::default());
         let manifests = Arc::new(Manifests::new(manifests, open_file, runtime.clone()));
-        let sources =
-            Sources::new(registry, open, manifests.clone(), namespace.clone(), catalog.clone(), store.clone());
-        let sources = Arc::new(sources);
+        let shared = (namespace.clone(), catalog.clone(), store.clone());
+        let sources = Arc::new(Sources::new(registry, open, manifests.clone(), shared, holders.clone()));
         let snapshots = Snapshots::new(manifests, namespace.clone(), sources.clone(), runtime.clone());
+        let refresher = Refresher::new(namespace.clone(), catalog.clone(), holders.clone());
         let resolver = Resolver::new(namespace.clone(), catalog.clone(), fetch.deadline, &runtime);
         let fetcher = Arc::new(Fetcher::new(store.clone(), catalog.clone(), fetch, runtime));
         let (metrics, tracer) = (ReadMetrics::default(), Arc::default());
+        let started = Instant::now();
         Self {
             name,
-            started: Instant::now(),
+            started,
             store,
             namespace,
             fetcher,
@@ -97,14 +103,22 @@ impl Node {
             snapshots: Arc::new(snapshots),
             catalog,
             resolver,
+            refresher,
+            holders,
             metrics,
             tracer,
         }
     }
 
+    /// From now on `holder` is told of what it has to let go.
+    pub fn add_holder(&self, holder: Arc<dyn Holder>) {
+        self.holders.add(holder);
+    }
+
     /// Adds the node's, the catalog's and the store's counters to `registry`.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
+        self.refresher.register(registry);
         self.fetcher.metrics.register(registry);
         self.catalog.register(registry);
         self.store.register(registry);
@@ -190,6 +204,10 @@ impl Service for Node {
         ReadNow::Filled
     }
 
+    fn may_have(&self, content: &Content, start: u64) -> bool {
+        self.fetcher.may_have(content, start)
+    }
+
     async fn read(&self, context: &Context, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault> {
         let range = range.intersect(ByteRange::new(0, content.size));
         if range.len() > READ_MAX {
@@ -256,5 +274,13 @@ impl Service for Node {
 
     async fn snapshot_state(&self, _: &Context, name: &str) -> Result<Snapshot, Fault> {
         self.snapshots.told(name)
+    }
+
+    async fn refresh(&self, _: &Context, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault> {
+        self.refresher.refresh(path, recursive).await
+    }
+
+    async fn events(&self, _: &Context, source: &NsPath, events: Vec<ObjectEvent>) -> Result<Refreshed, Fault> {
+        self.refresher.events(source, events).await
     }
 }

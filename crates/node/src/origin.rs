@@ -10,10 +10,12 @@ use forebay_catalog::{Observed, ObservedFile};
 use forebay_manifest::Line;
 use forebay_model::{ByteRange, Fault, FaultKind, Version};
 use forebay_origin::{
-    KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream, Scheme, Stated, Upload,
+    KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream, Stated, Upload,
 };
 
-use crate::upstream::{Observation, Piece, Places, Upstream, UpstreamRead, UpstreamWrite, line_of, list_by_levels};
+use crate::upstream::{
+    Observation, Piece, Places, Turns, Upstream, UpstreamRead, UpstreamWrite, line_of, list_by_levels,
+};
 
 /// What the caller can do about an origin's error is what the reader can do about the fault.
 pub fn fault(error: OriginError) -> Fault {
@@ -67,6 +69,11 @@ impl Upstream for Origin {
 
     fn names_per_request(&self) -> u64 {
         Origin::names_per_request(self)
+    }
+
+    fn turns(&self) -> Turns {
+        let (free, max) = Origin::turns(self);
+        Turns { free, max }
     }
 
     async fn list(
@@ -132,7 +139,7 @@ impl Upstream for Origin {
         deadline: Instant,
     ) -> Result<Box<dyn UpstreamRead>, Fault> {
         let mut stream = Origin::read_by_id(self, key, id, version, size, range, deadline).await.map_err(fault)?;
-        if !matches!(self.url().scheme(), Scheme::Hdfs | Scheme::Hf) {
+        if !stream.is_proved_at_end() {
             return Ok(Box::new(OriginRead(stream)));
         }
         // Proved only by the look at the object after the last piece: nothing is given out before.

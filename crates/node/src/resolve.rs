@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_catalog::{Absence, Catalog, Gather, Held, ListingError, ListingHeld, Observed, Paged, Range};
+use forebay_catalog::{Absence, Asked, Catalog, Gather, Held, ListingError, ListingHeld, Observed, Paged, Range};
 use forebay_model::{Fault, FaultKind, Found, Freshness, ListedPage, NsPath};
 use forebay_route::Context;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 
 use crate::beside::in_place;
@@ -14,6 +15,16 @@ use crate::neighbours::{Neighbours, Turn};
 use crate::single::Single;
 use crate::source::Source;
 use crate::upstream::{Piece, Places};
+
+/// Names in doubt that are looked up before a directory is shown: so many, and as many more as cost no more than a new listing.
+const SETTLE_MIN: u64 = 64;
+const SETTLE_MAX: u64 = 4_096;
+/// Requests that a lookup costs.
+const REQUESTS_PER_NAME: u64 = 2;
+/// Such lookups at once.
+const SETTLE_AT_ONCE: usize = 16;
+/// More names may come into doubt meanwhile: so often they are looked up too.
+const SETTLE_TURNS: usize = 4;
 
 /// Answers lookups and listings.
 #[derive(Debug)]
@@ -99,17 +110,69 @@ impl Resolver {
     /// middle of one goes on in it, or in a newer one that others read too.
     fn known_page(&self, source: &Source, path: &NsPath, after: &str, limit: u32) -> Option<ListedPage> {
         let (facts, now) = (&source.facts, Instant::now());
-        if let Some(page) = self.catalog.listing(facts, path, now).and_then(|held| self.page_of(&held, after, limit)) {
+        let is_begun_on = after.is_empty();
+        // Names in doubt are looked up before anybody begins.
+        let is_sure = |held: &ListingHeld| !is_begun_on || held.asks().is_empty();
+        if let Some(held) = self.catalog.listing(facts, path, now).filter(is_sure)
+            && let Some(page) = self.page_of(&held, after, limit)
+        {
             return Some(page);
         }
-        let is_begun_on = after.is_empty();
         // Who checks at each opening begins on what was asked for then.
         if !(is_begun_on && facts.freshness == Freshness::Check)
-            && let Some(filling) = self.catalog.filling(facts, path, None).filter(ListingHeld::has_begun)
+            && let Some(filling) = self.filling(source, path, after, None).filter(ListingHeld::has_begun)
+            && is_sure(&filling)
         {
             return self.page_of(&filling, after, limit);
         }
         if is_begun_on { None } else { self.older_page(source, path, after, limit) }
+    }
+
+    /// A listing on its way that a reader who has had the names up to `after` may read.
+    fn filling(&self, source: &Source, path: &NsPath, after: &str, since: Option<&Asked>) -> Option<ListingHeld> {
+        let filling = self.catalog.filling(&source.facts, path, since)?;
+        (!after.is_empty() || !self.catalog.is_outdated(&filling)).then_some(filling)
+    }
+
+    /// Looks up the names of `held` that are in doubt. False: they are more than a new listing would cost, or go on coming.
+    async fn settle(
+        &self,
+        context: &Context,
+        source: &Source,
+        path: &NsPath,
+        held: &ListingHeld,
+    ) -> Result<bool, Fault> {
+        for _ in 0..SETTLE_TURNS {
+            let asks = held.asks();
+            let worth = SETTLE_MIN + held.len() / source.upstream.names_per_request().max(1) / REQUESTS_PER_NAME;
+            if asks.is_empty() {
+                return Ok(true);
+            }
+            if asks.len() as u64 > worth.min(SETTLE_MAX) {
+                return Ok(false);
+            }
+            let look_up = |name: Arc<str>| async move {
+                match self.lookup(context, &path.join(&name)).await {
+                    Err(fault) if fault.kind != FaultKind::NotFound => Err(fault),
+                    Ok(_) | Err(_) => Ok(()),
+                }
+            };
+            stream::iter(asks).map(look_up).buffer_unordered(SETTLE_AT_ONCE).try_collect::<()>().await?;
+        }
+        Ok(false)
+    }
+
+    /// Makes a listing that is known such that it can be shown to who begins, if that costs less than a new one.
+    async fn settle_known(&self, context: &Context, source: &Source, path: &NsPath) -> Result<(), Fault> {
+        if let Some(held) = self.catalog.listing(&source.facts, path, Instant::now())
+            && !self.settle(context, source, path, &held).await?
+        {
+            self.catalog.drop_listing(&held);
+        }
+        if let Some(filling) = self.filling(source, path, "", None) {
+            self.settle(context, source, path, &filling).await?;
+        }
+        Ok(())
     }
 
     fn older_page(&self, source: &Source, path: &NsPath, after: &str, limit: u32) -> Option<ListedPage> {
@@ -146,6 +209,12 @@ impl Resolver {
             Place::Above(Some(source)) => (source, true),
             Place::Above(None) | Place::Nowhere => return Err(not_found(path)),
         };
+        if after.is_empty() {
+            self.settle_known(context, &source, path).await?;
+            if let Some(known) = self.list_now(path, after, limit) {
+                return known;
+            }
+        }
         match self.origins_page(context, &source, path, (after, limit)).await {
             Ok(page) => Ok(self.add_sources(path, after, limit, page)),
             // The way to a source is there, whatever the origin above it has.
@@ -178,9 +247,12 @@ impl Resolver {
         tokio::pin!(whole);
         loop {
             let begun = self.catalog.begun();
-            let filling = self.catalog.filling(&source.facts, path, since.as_ref());
+            let filling = self.filling(source, path, after, since.as_ref());
             let progress = filling.as_ref().map(ListingHeld::progress);
-            if let Some(page) = filling.as_ref().and_then(|filling| self.page_of(filling, after, limit)) {
+            if let Some(filling) = &filling
+                && (!after.is_empty() || self.settle(context, source, path, filling).await?)
+                && let Some(page) = self.page_of(filling, after, limit)
+            {
                 return Ok(page);
             }
             let more = async {

@@ -160,6 +160,8 @@ impl Peer {
                 ReplyBody::Snapshot(node.snapshot(context, &path, &name, to.as_deref()).await?)
             }
             Body::SnapshotState { name } => ReplyBody::Snapshot(node.snapshot_state(context, &name).await?),
+            Body::Refresh { path, recursive } => ReplyBody::Refreshed(node.refresh(context, &path, recursive).await?),
+            Body::Events { source, events } => ReplyBody::Refreshed(node.events(context, &source, events).await?),
             Body::SourceRemove { path } => ReplyBody::Sources(vec![node.remove_source(context, &path).await?]),
         };
         Ok(Reply { result: Ok(plain) }.into())

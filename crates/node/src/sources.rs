@@ -1,19 +1,21 @@
 //! Sources that come, change and go while the node runs.
 //!
-//! Always true, in this order: the registry has it; the namespace shows it; what was known of its paths is forgotten. One change at a
-//! time. A source that is replaced keeps no entries: the next lookup asks the origin of the new one.
+//! Always true, in this order: the registry has it; the namespace shows it; what was known of its paths is forgotten; mounts are told. One
+//! change at a time. A source that is replaced keeps no entries: the next lookup asks the origin of the new one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_catalog::Catalog;
 use forebay_cluster::{Embedded, RegistryError};
-use forebay_model::{Fault, FaultKind, NsPath, SourceChange, SourceInfo, SourceSpec};
+use forebay_model::{Fault, FaultKind, NsPath, Refreshed, SourceChange, SourceInfo, SourceSpec};
+use forebay_route::Outdated;
 use forebay_store::Store;
 use parking_lot::Mutex;
 
 use crate::beside::beside;
 use crate::fetch::group_of;
+use crate::holders::Holders;
 use crate::manifest::Manifests;
 use crate::namespace::Namespace;
 use crate::source::{OpenSource, Source};
@@ -31,6 +33,7 @@ pub(crate) struct Sources {
     namespace: Arc<Namespace>,
     catalog: Arc<Catalog>,
     store: Arc<Store>,
+    holders: Arc<Holders>,
     /// Held while one is changed.
     turn: tokio::sync::Mutex<()>,
 }
@@ -47,9 +50,8 @@ impl Sources {
         registry: Embedded,
         open: OpenSource,
         manifests: Arc<Manifests>,
-        namespace: Arc<Namespace>,
-        catalog: Arc<Catalog>,
-        store: Arc<Store>,
+        (namespace, catalog, store): (Arc<Namespace>, Arc<Catalog>, Arc<Store>),
+        holders: Arc<Holders>,
     ) -> Self {
         for spec in registry.sources() {
             let opened = open(spec).and_then(|source| manifests.listed(source));
@@ -62,7 +64,7 @@ impl Sources {
         }
         manifests.sweep(&namespace.sources(), true);
         let (registry, turn) = (Arc::new(Mutex::new(registry)), tokio::sync::Mutex::default());
-        Self { registry, open, manifests, namespace, catalog, store, turn }
+        Self { registry, open, manifests, namespace, catalog, store, holders, turn }
     }
 
     /// All, by path.
@@ -100,7 +102,7 @@ impl Sources {
         let gone = path.clone();
         self.register(move |registry| registry.remove_source(&gone).map(|_| ())).await?;
         self.namespace.remove(path);
-        self.catalog.forget_below(path);
+        self.forget(path).await;
         let (store, group) = (self.store.clone(), group_of(&known));
         beside(move || store.forget_group(group)).await?;
         self.manifests.sweep(&self.namespace.sources(), false);
@@ -121,9 +123,15 @@ impl Sources {
         self.register(move |registry| registry.put_source(spec).map(|_| ())).await?;
         self.store.set_group(group, &rules);
         self.namespace.put(source);
-        self.catalog.forget_below(&path);
+        self.forget(&path).await;
         self.manifests.sweep(&self.namespace.sources(), false);
         Ok(info)
+    }
+
+    /// Another source stands at `path` now, or none.
+    async fn forget(&self, path: &NsPath) {
+        self.catalog.forget_below(path);
+        self.holders.let_go(&[Outdated::Tree(path.clone())], &mut Refreshed::default()).await;
     }
 
     async fn register(

@@ -48,6 +48,15 @@ impl Piece {
 /// Directories that are known and still to be listed, when all of an origin is: some 100 MB of names.
 const DIRECTORIES_MAX: usize = 1_000_000;
 
+/// How busy an origin is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turns {
+    /// Requests that could begin now.
+    pub free: usize,
+    /// Requests that may be under way at the same time.
+    pub max: usize,
+}
+
 /// What a node asks of an origin. Every call ends by its deadline.
 #[async_trait]
 pub trait Upstream: Send + Sync + 'static {
@@ -92,6 +101,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// Names that a listing brings for the price of a request. Where a listing asks for each name by itself, about one.
     fn names_per_request(&self) -> u64;
 
+    /// Requests that may be under way at the same time, and how many more could begin now.
+    fn turns(&self) -> Turns;
+
     /// The bytes of `range` of that version of `key`, proved.
     async fn read(
         &self,
@@ -133,6 +145,9 @@ pub trait Upstream: Send + Sync + 'static {
     async fn upload(&self, key: &str, _deadline: Instant) -> Result<Box<dyn UpstreamWrite>, Fault> {
         Err(Fault::new(FaultKind::Invalid, format!("{key}: nothing can be written there")))
     }
+
+    /// What it knows itself may be outdated: the next question is asked anew.
+    fn refresh(&self) {}
 
     /// What is known of the manifest that it answers from, if there is one, and why it cannot be read.
     fn manifest(&self) -> Option<(ManifestInfo, Option<String>)> {

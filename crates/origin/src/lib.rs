@@ -14,6 +14,8 @@ mod explain;
 mod files;
 mod files_list;
 mod key;
+mod list_json;
+mod list_page;
 mod list_xml;
 mod listing;
 mod metrics;

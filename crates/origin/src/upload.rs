@@ -95,7 +95,7 @@ impl RemoteUpload {
         }
         let attempt = remote.attempt();
         let writer = attempt.service.write_dyn(&attempt.context, object, OpWrite::new()).map_err(|error| {
-            let failure = explain(remote.scheme(), &error, &Notes::default());
+            let failure = explain(remote.scheme(), Op::Put, &error, &Notes::default());
             remote.error(Op::Put, object, failure.kind, &failure.what)
         })?;
         Ok(Self { key: object.into(), attempt, writer, waiting: BytesMut::new(), remote })
@@ -136,7 +136,7 @@ impl RemoteUpload {
             let sent = tokio::time::timeout_at(deadline.into(), noting(Arc::clone(&notes), sent)).await;
             let failure = match sent {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => explain(self.remote.scheme(), &error, &notes.lock()),
+                Ok(Err(error)) => explain(self.remote.scheme(), Op::Put, &error, &notes.lock()),
                 Err(_) => return Err(self.remote.out_of_time(Op::Put, &self.key, None)),
             };
             failures += 1;

@@ -4,9 +4,11 @@
 //! there is one node and nothing to choose; views, hedging and breakers come here with the second node.
 
 mod context;
+mod holder;
 mod remote;
 mod service;
 
 pub use context::Context;
+pub use holder::{Holder, Outdated};
 pub use remote::RemoteNode;
 pub use service::{Handout, ReadNow, Service};

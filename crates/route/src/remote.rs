@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::{
-    Body, ByteRange, ByteSize, Content, Fault, FaultKind, Found, ListedPage, NsPath, ReplyBody, Request, Snapshot,
-    SourceChange, SourceInfo, SourceSpec, Trace,
+    Body, ByteRange, ByteSize, Content, Fault, FaultKind, Found, ListedPage, NsPath, ObjectEvent, Refreshed, ReplyBody,
+    Request, Snapshot, SourceChange, SourceInfo, SourceSpec, Trace,
 };
 use forebay_wire::{Connection, PAYLOAD_MAX, WireError};
 use tokio::net::UnixStream;
@@ -181,5 +181,19 @@ impl Service for RemoteNode {
 
     async fn snapshot_state(&self, context: &Context, name: &str) -> Result<Snapshot, Fault> {
         self.ask_snapshot(context, Body::SnapshotState { name: name.to_owned() }).await
+    }
+
+    async fn refresh(&self, context: &Context, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault> {
+        match self.ask(context, Body::Refresh { path: path.clone(), recursive }).await? {
+            (ReplyBody::Refreshed(refreshed), _) => Ok(refreshed),
+            _ => Err(mismatch("refresh")),
+        }
+    }
+
+    async fn events(&self, context: &Context, source: &NsPath, events: Vec<ObjectEvent>) -> Result<Refreshed, Fault> {
+        match self.ask(context, Body::Events { source: source.clone(), events }).await? {
+            (ReplyBody::Refreshed(refreshed), _) => Ok(refreshed),
+            _ => Err(mismatch("word of events")),
+        }
     }
 }

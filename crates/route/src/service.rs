@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::{
-    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, Snapshot, SourceChange, SourceInfo, SourceSpec,
-    Trace,
+    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, ObjectEvent, Refreshed, Snapshot, SourceChange,
+    SourceInfo, SourceSpec, Trace,
 };
 
 use crate::Context;
@@ -33,6 +33,11 @@ pub trait Service: Send + Sync + 'static {
     /// Fills `buffer` with the bytes of `range`, which lies within the content and is as long as `buffer`, if all are
     /// here. May block on a local disk: not for async tasks.
     fn read_now(&self, context: &Context, content: &Content, range: ByteRange, buffer: &mut [u8]) -> ReadNow;
+
+    /// Whether [`Self::read_now`] is worth a try from `start` on: false only if the bytes there are not here. Waits for nothing.
+    fn may_have(&self, _content: &Content, _start: u64) -> bool {
+        true
+    }
 
     /// The bytes of `range`, cut at the content's end, as chunks in order.
     async fn read(&self, context: &Context, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault>;
@@ -71,6 +76,13 @@ pub trait Service: Send + Sync + 'static {
 
     /// How far the snapshot `name` is, that was begun since the start.
     async fn snapshot_state(&self, context: &Context, name: &str) -> Result<Snapshot, Fault>;
+
+    /// Forgets what is known of `path`: attributes, absence and listing, and of a directory the names in it; with `recursive`,
+    /// of all below it. Mounts of the node's process are told. An answer to a question that is asked after this is from after it.
+    async fn refresh(&self, context: &Context, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault>;
+
+    /// Forgets what is outdated by what happened to objects of the origin of the source at `source`.
+    async fn events(&self, context: &Context, source: &NsPath, events: Vec<ObjectEvent>) -> Result<Refreshed, Fault>;
 }
 
 /// The outcome of [`Service::read_now`].

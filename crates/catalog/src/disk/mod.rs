@@ -38,6 +38,9 @@ const QUEUE_PART: u64 = 32;
 /// How long a writer waits for room before its listing is given up: a disk that hangs holds nobody for longer.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 
+/// How long it is waited for what is queued to be written: some seconds of a slow disk's work.
+const FLUSH_WAIT: Duration = Duration::from_secs(20);
+
 /// The database and what waits to be written to it.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -45,7 +48,7 @@ pub(crate) struct Disk {
     table: Table,
     directory: PathBuf,
     /// The file's largest size.
-    size_max: u64,
+    pub(crate) size_max: u64,
     pub(crate) clock: Clock,
     /// How often the catalog was started on this database, with this one.
     pub(crate) starts: u64,
@@ -102,14 +105,25 @@ impl Disk {
         true
     }
 
-    /// What was seen of a path is to be kept.
-    pub(crate) fn put_seen(&self, path: PathKey, seen: Seen) {
+    /// Puts what must not be missing after a restart, and is bounded by whoever puts it.
+    pub(crate) fn put_always(&self, key: &[u8], value: Vec<u8>) {
+        let mut queue = self.queue.lock();
+        if !queue.is_closed {
+            queue.next.op(key.to_vec(), Some(value));
+        }
+        self.work.notify_one();
+    }
+
+    /// What was seen of a path is to be kept. False: there is no room in the queue.
+    pub(crate) fn put_seen(&self, path: PathKey, seen: Seen) -> bool {
         let mut queue = self.queue.lock();
         // A cache: what comes faster than it can be written is not kept on disk.
-        if queue.next.bytes <= 2 * self.queue_max() && !queue.is_closed {
+        let has_room = queue.next.bytes <= 2 * self.queue_max();
+        if has_room && !queue.is_closed {
             queue.next.seen(path, seen);
         }
         self.work.notify_one();
+        has_room
     }
 
     /// What is kept of a path.
@@ -187,15 +201,19 @@ impl Disk {
         }
     }
 
-    /// Waits until all that was queued before is in the database.
-    pub(crate) fn flush(&self) {
+    /// Waits until all that was queued before is in the database. False: the disk hangs.
+    pub(crate) fn flush(&self) -> bool {
         let mut queue = self.queue.lock();
         let until = queue.ticket + 1;
         queue.flush = queue.flush.max(until);
         self.work.notify_one();
+        let deadline = Instant::now() + FLUSH_WAIT;
         while queue.done < until && !queue.is_closed {
-            self.written.wait(&mut queue);
+            if self.written.wait_until(&mut queue, deadline).timed_out() {
+                return queue.done >= until;
+            }
         }
+        true
     }
 }
 

@@ -136,6 +136,10 @@ fn environment(directory: &Path, size_max: u64) -> Result<(Env, Table), CatalogE
     };
     let mut txn = env.write_txn().map_err(CatalogError::new)?;
     let table = env.create_database::<Bytes, Bytes>(&mut txn, None).map_err(CatalogError::new)?;
+    // What is damaged where it is written to shows now.
+    if let Some(meta) = table.get(&txn, META).map_err(CatalogError::new)?.map(<[u8]>::to_vec) {
+        table.put(&mut txn, META, &meta).map_err(CatalogError::new)?;
+    }
     txn.commit().map_err(CatalogError::new)?;
     Ok((env, table))
 }

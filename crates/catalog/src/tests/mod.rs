@@ -1,6 +1,7 @@
 //! Tests of the catalog as a whole.
 
 mod damage;
+mod forgotten;
 mod listings;
 mod model;
 mod restarts;

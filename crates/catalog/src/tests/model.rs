@@ -192,7 +192,7 @@ fn answers_are_what_was_true_since_the_catalog_was_told_last() {
                     w.catalog().flush();
                     w.crash();
                 }
-                _ => w.catalog().flush(),
+                _ => assert!(w.catalog().flush()),
             }
             check(&w, &model);
         }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use forebay_client::Client;
 use forebay_model::{
     ByteRange, ByteSize, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry,
-    ListedPage, NsPath, OriginId, Snapshot, SnapshotState, SourceChange, SourceInfo, SourceSpec, TimestampNs, Trace,
-    TraceState, Version,
+    ListedPage, NsPath, ObjectEvent, OriginId, Refreshed, Snapshot, SnapshotState, SourceChange, SourceInfo,
+    SourceSpec, TimestampNs, Trace, TraceState, Version,
 };
 use forebay_route::{Context, Handout, ReadNow, Service};
 
@@ -181,5 +181,23 @@ impl Service for Tree {
             written: 200,
             state,
         })
+    }
+
+    async fn refresh(&self, _: &Context, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault> {
+        if self.entry(path.as_str()).is_none() {
+            return Err(Fault::new(FaultKind::NotFound, format!("no source shows {path}")));
+        }
+        let names = if recursive { 1_234_567 } else { 1 };
+        let is_late = self.broken.as_deref() == Some(path.as_str());
+        Ok(Refreshed { names, mounts: u32::from(!is_late), mounts_late: u32::from(is_late), ..Refreshed::default() })
+    }
+
+    async fn events(&self, _: &Context, source: &NsPath, events: Vec<ObjectEvent>) -> Result<Refreshed, Fault> {
+        if source.as_str() != "/s" {
+            return Err(Fault::new(FaultKind::NotFound, format!("there is no source at {source}")));
+        }
+        let (ours, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| !event.key.starts_with("other"));
+        let (names, ignored) = (ours.len() as u64, others.len() as u64);
+        Ok(Refreshed { names, ignored, mounts: 1, ..Refreshed::default() })
     }
 }

@@ -130,6 +130,13 @@ settings! {
         /// names of sources and directories to whoever can connect.
         admin: SocketAddr = "127.0.0.1:7601", Flag::Value("admin", "ADDR");
 
+        /// File with the token that senders of events must show [default: none, and no events are taken].
+        ///
+        /// Set it when the origin tells of changes (S3 event notifications to `POST /v1/events/SOURCE` of the admin address): they
+        /// are seen at once then, however long attributes hold. The file is read at each request; it holds one line of 16 to
+        /// 1,024 characters without blanks, which the sender gives as `Authorization: Bearer TOKEN`.
+        events_token: Option<PathBuf> = "", Flag::Value("events-token", "FILE");
+
         /// Unix socket for commands [default: /run/forebay/node.sock, else $XDG_RUNTIME_DIR/forebay/node.sock].
         ///
         /// Set it when two processes run on one machine; commands then find each by `--node` or `FOREBAY_NODE`.
@@ -283,6 +290,12 @@ settings! {
         ///
         /// Raise it when names of very many directories are used at once: a name takes about 500 bytes, a directory 500 too.
         catalog: ByteSize = "96MiB", Flag::Absent;
+
+        /// Memory for files and directories that the kernel knows of a mount: at most 256 bytes each.
+        ///
+        /// Raise it when more than a million files are used again and again, for which it costs the kernel about a KiB more each.
+        /// Beyond it the kernel is asked to forget those that nobody reads (Linux 6.18 and newer).
+        inodes: ByteSize = "256MiB", Flag::Absent;
     }
 
     /// The catalog.
@@ -300,6 +313,12 @@ settings! {
         ///
         /// Raise it for few readers at a far origin, lower it for very many readers. The budget of memory stands above it.
         max: ByteSize = "64MiB", Flag::Absent;
+
+        /// Fetch the next files of a directory while its files are read one after the other, in order or with a stride.
+        ///
+        /// Set it to `no` when requests or traffic are paid for and programs stop half-way through directories. In a directory of
+        /// which less than half of what was fetched ahead is read, it stops by itself.
+        files: bool = "yes", Flag::Absent;
     }
 
     /// The store.

@@ -22,6 +22,7 @@ use crate::machine::{self, Machine};
 use crate::output::Output;
 use crate::process_metrics;
 use crate::settings::{LogFilter, Settings, Sources};
+use crate::webhook::Webhook;
 
 use ready::{Stopped, Style};
 use signals::Signals;
@@ -65,7 +66,8 @@ async fn serve(settings: &Settings, limits: Limits, output: &mut Output) -> Resu
     let begun = Instant::now();
     let mut signals = Signals::listen()?;
     // The port first: it is the cheapest thing that can be taken by another process.
-    let admin = Admin::start(settings.process.admin).await?;
+    let token = settings.process.events_token.as_deref().map(engines::absolute);
+    let admin = Admin::start(settings.process.admin, Webhook::new(token)).await?;
     let mut registry = Registry::default();
     process_metrics::register(&mut registry);
 

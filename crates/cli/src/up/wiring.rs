@@ -101,6 +101,7 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
                 .await?
                 .map_err(|error| Failure::failed(error.to_string()))?;
             mount.register(registry);
+            node.add_holder(Arc::new(mount.invalidator()));
             report.mount = Some(mount.mountpoint().to_owned());
             report.kind = Some(settings.mount.kind.name());
             report.passthrough = Some(match mount.passthrough() {

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_model::{ListedEntry, ListedPage};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
+use crate::nodeid::NodeId;
 use crate::session::Handle;
 
 /// Checkpoints that an open directory keeps. At 1,024 names a page the first million names have one each page; then
@@ -20,7 +21,13 @@ const CHECKPOINTS: usize = 1024;
 /// The open directories. As many as programs hold open.
 pub(crate) struct Directories {
     next: AtomicU64,
-    open: Mutex<HashMap<Handle, Arc<Mutex<Listing>>>>,
+    open: Mutex<HashMap<Handle, Open>>,
+}
+
+/// One open of a directory.
+struct Open {
+    node: NodeId,
+    listing: Arc<Mutex<Listing>>,
 }
 
 /// Where in a listing a reader is.
@@ -29,8 +36,9 @@ pub(crate) struct Listing {
     /// Number of names before the page.
     start: u64,
     page: Arc<[ListedEntry]>,
-    /// Until when the page's names may be held.
+    /// Until when the page's names may be held, unless something is outdated since that turn.
     fresh_until: Instant,
+    turn: u64,
     /// Whether names follow the page.
     more: bool,
     /// Numbers of names, and the last of that many; in order, without the first page's.
@@ -60,9 +68,16 @@ impl Directories {
         Handle(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The listing of `handle`; one that starts at the beginning if the handle is not known.
-    pub(crate) fn get(&self, handle: Handle) -> Arc<Mutex<Listing>> {
-        self.open.lock().entry(handle).or_insert_with(|| Arc::new(Mutex::new(Listing::new()))).clone()
+    /// The listing of `handle`, an open of the directory `node`; one that starts at the beginning if the handle is not known.
+    pub(crate) fn get(&self, handle: Handle, node: NodeId) -> Arc<Mutex<Listing>> {
+        let mut open = self.open.lock();
+        let begin = || Open { node, listing: Arc::new(Mutex::new(Listing::new())) };
+        open.entry(handle).or_insert_with(begin).listing.clone()
+    }
+
+    /// Directories that are being read.
+    pub(crate) fn open_nodes(&self) -> HashSet<NodeId> {
+        self.open.lock().values().map(|open| open.node).collect()
     }
 
     pub(crate) fn release(&self, handle: Handle) {
@@ -72,7 +87,7 @@ impl Directories {
 
 impl Listing {
     pub(crate) fn new() -> Self {
-        Self { start: 0, page: Arc::new([]), fresh_until: Instant::now(), more: true, checkpoints: Vec::new() }
+        Self { start: 0, page: Arc::new([]), fresh_until: Instant::now(), turn: 0, more: true, checkpoints: Vec::new() }
     }
 
     /// What stands after the first `index` names.
@@ -91,9 +106,10 @@ impl Listing {
         }
     }
 
-    /// A page of names after the first `start` ones.
-    pub(crate) fn install(&mut self, start: u64, page: ListedPage) {
+    /// A page of names after the first `start` ones, that was asked for at that turn of what is outdated.
+    pub(crate) fn install(&mut self, start: u64, page: ListedPage, turn: u64) {
         self.start = start;
+        self.turn = turn;
         self.page = page.entries.into();
         self.more = page.more;
         self.fresh_until = Instant::now() + page.fresh_for;
@@ -109,9 +125,9 @@ impl Listing {
         }
     }
 
-    /// For how long the names of the page at hand may be held.
-    pub(crate) fn fresh_left(&self) -> Duration {
-        self.fresh_until.saturating_duration_since(Instant::now())
+    /// For how long the names of the page at hand may be held, at that turn of what is outdated.
+    pub(crate) fn fresh_left(&self, turn: u64) -> Duration {
+        if turn == self.turn { self.fresh_until.saturating_duration_since(Instant::now()) } else { Duration::ZERO }
     }
 
     fn missing((start, after): &(u64, Arc<str>)) -> At {
@@ -155,23 +171,32 @@ mod tests {
     fn goes_on_and_back() {
         let mut listing = Listing::new();
         check(&listing, 0, "missing 0 after ");
-        listing.install(0, page(0..10, true));
+        listing.install(0, page(0..10, true), 0);
         check(&listing, 3, "name 3");
         check(&listing, 10, "missing 10 after 9");
-        listing.install(10, page(10..15, false));
+        listing.install(10, page(10..15, false), 0);
         check(&listing, 14, "name 14");
         check(&listing, 15, "end");
         check(&listing, 99, "end");
         check(&listing, 3, "missing 0 after ");
-        listing.install(0, page(0..10, true));
+        listing.install(0, page(0..10, true), 0);
         check(&listing, 12, "missing 10 after 9");
+    }
+
+    #[test]
+    fn names_of_a_page_from_before_something_was_outdated_are_not_held() {
+        let mut listing = Listing::new();
+        let fresh_for = Duration::from_secs(60);
+        listing.install(0, ListedPage { fresh_for, ..page(0..10, true) }, 7);
+        assert!(listing.fresh_left(7) > fresh_for / 2);
+        assert_eq!(listing.fresh_left(8), Duration::ZERO);
     }
 
     #[test]
     fn checkpoints_are_bounded_and_lose_no_place() {
         let mut listing = Listing::new();
         for n in 0..5000 {
-            listing.install(n * 10, page(n * 10..n * 10 + 10, true));
+            listing.install(n * 10, page(n * 10..n * 10 + 10, true), 0);
             check(&listing, n * 10 + 10, &format!("missing {} after {}", n * 10 + 10, n * 10 + 9));
         }
         assert!(listing.checkpoints.len() <= CHECKPOINTS + 1);

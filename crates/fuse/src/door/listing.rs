@@ -66,7 +66,7 @@ impl Door {
             Some(Known::File(_)) => return self.refuse(answer, Errno::NOT_A_DIRECTORY),
             None => return self.refuse(answer, Errno::STALE),
         };
-        let listing = self.directories.get(handle);
+        let listing = self.directories.get(handle, node);
         if offset == 0 {
             // Opened or rewound: a fresh look.
             *listing.lock() = Listing::new();
@@ -87,9 +87,10 @@ impl<A: AnswerNames> Filling<A> {
                 Err(fault) => return self.end(&fault),
             };
             let (client, principal) = (self.door.client.clone(), principal(self.caller));
+            let turn = self.door.invalidator.turn();
             match client.list_now(principal, &self.directory.path, &after, PAGE) {
                 Some(page) => {
-                    if let Err(fault) = self.install(start, page) {
+                    if let Err(fault) = self.install(start, page, turn) {
                         return self.end(&fault);
                     }
                 }
@@ -104,7 +105,7 @@ impl<A: AnswerNames> Filling<A> {
                     return door.later(answer, work, move |_, answer, page| {
                         let mut filling =
                             Self { door: inner, caller, node, directory, listing, offset, remember, is_empty, answer };
-                        match filling.install(start, page) {
+                        match filling.install(start, page, turn) {
                             Ok(()) => filling.fill(),
                             Err(fault) => filling.end(&fault),
                         }
@@ -157,20 +158,20 @@ impl<A: AnswerNames> Filling<A> {
     /// Adds one name at the offset; false if the reply is full.
     fn add(&mut self, name: &str, node: NodeId, entry: &Entry) -> bool {
         let attributes = self.door.looks.attributes(node, entry);
-        let fresh = self.listing.lock().fresh_left().min(NAME_FRESH_MAX);
+        let fresh = self.listing.lock().fresh_left(self.door.invalidator.turn()).min(NAME_FRESH_MAX);
         let added = self.answer.add(&Listed { name, next: self.offset + 1, attributes: &attributes, fresh });
         self.offset += u64::from(added);
         self.is_empty &= !added;
         added
     }
 
-    fn install(&mut self, start: u64, page: Result<ListedPage, Fault>) -> Result<(), Fault> {
+    fn install(&mut self, start: u64, page: Result<ListedPage, Fault>, turn: u64) -> Result<(), Fault> {
         let page = page?;
         if page.entries.is_empty() && page.more {
             let what = format!("the listing of {} stopped before its end", self.directory.path);
             return Err(Fault::new(FaultKind::Bug, what));
         }
-        self.listing.lock().install(start, page);
+        self.listing.lock().install(start, page, turn);
         Ok(())
     }
 

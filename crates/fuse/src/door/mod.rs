@@ -18,12 +18,12 @@ use crate::metrics::Metrics;
 use crate::nodeid::NodeId;
 use crate::nodes::{Known, Nodes};
 use crate::options::{Kind, MountOptions};
+use crate::pruner::Bell;
 use crate::session::{
     Answer, AnswerAttributes, AnswerBytes, AnswerEntry, AnswerNames, AnswerOpen, AnswerOpenDirectory, Caller, Handle,
     Handler,
 };
 use complaints::Complaints;
-use directories::Directories;
 use first_reads::FirstReads;
 use opens::Opens;
 
@@ -35,6 +35,7 @@ mod lookup;
 mod opens;
 mod read;
 
+pub(crate) use directories::Directories;
 pub(crate) use opens::PassthroughState;
 
 /// The handler. Cheap to clone.
@@ -49,7 +50,7 @@ pub(crate) struct Inner {
     request_limit: Duration,
     refuse_programs: Vec<String>,
     nodes: Arc<Nodes>,
-    directories: Directories,
+    directories: Arc<Directories>,
     opens: Opens,
     passthrough: PassthroughState,
     invalidator: Invalidator,
@@ -77,6 +78,7 @@ impl Door {
         client: Client,
         runtime: Runtime,
         invalidator: Invalidator,
+        bell: Bell,
         metrics: Arc<Metrics>,
     ) -> Self {
         let me = Principal::User { uid: options.uid, gid: options.gid };
@@ -85,7 +87,7 @@ impl Door {
             Some(Ok(found)) => DirectoryEntry { mtime: found.entry.mtime() },
             _ => DirectoryEntry { mtime: TimestampNs(0) },
         };
-        let nodes = Arc::new(Nodes::new(options.root.clone(), root, metrics.nodes.clone()));
+        let nodes = Arc::new(Nodes::new(options.root.clone(), root, metrics.nodes.clone(), bell));
         let inner = Inner {
             client,
             runtime,
@@ -94,7 +96,7 @@ impl Door {
             request_limit: options.request_limit,
             refuse_programs: options.refuse_programs.clone(),
             nodes,
-            directories: Directories::new(),
+            directories: Arc::new(Directories::new()),
             opens: Opens::new(),
             passthrough: PassthroughState::new(options.kind),
             invalidator,
@@ -110,6 +112,10 @@ impl Door {
 
     pub(crate) fn nodes(&self) -> &Arc<Nodes> {
         &self.nodes
+    }
+
+    pub(crate) fn directories(&self) -> &Arc<Directories> {
+        &self.directories
     }
 
     pub(crate) fn passthrough(&self) -> &PassthroughState {

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 
 use crate::door::Door;
 use crate::error::MountError;
-use crate::invalidator::{Invalidator, Outdated};
+use crate::invalidator::{Invalidator, Queue};
 use crate::metrics::Metrics;
 use crate::options::{Kind, MountOptions};
+use crate::pruner::pruner;
 use crate::session::{Broken, Session, SessionOptions};
 use attach::Attachment;
 
@@ -84,8 +85,9 @@ impl Mount {
     pub fn start(options: &MountOptions, client: Client, runtime: tokio::runtime::Handle) -> Result<Self, MountError> {
         let mountpoint = attach::prepare(&options.mountpoint)?;
         let metrics = Arc::new(Metrics::new());
-        let (invalidator, outdated) = Invalidator::new(metrics.clone());
-        let door = Door::new(options, client, runtime, invalidator.clone(), metrics.clone());
+        let (invalidator, queue) = Invalidator::new(metrics.clone());
+        let (bell, pruner) = pruner(options.inodes_max, metrics.clone());
+        let door = Door::new(options, client, runtime, invalidator.clone(), bell, metrics.clone());
 
         let (device, attachment) = attach::attach(&mountpoint, options)?;
         let session_options = SessionOptions {
@@ -123,7 +125,9 @@ impl Mount {
         if options.kind == Kind::Streams {
             door.passthrough().set(connection::passthrough(negotiated.passthrough));
         }
-        spawn_notifier(&door, options, outdated, session.notifier())?;
+        spawn_notifier(&door, options, queue, session.notifier())?;
+        let (nodes, notifier) = (Arc::downgrade(door.nodes()), session.notifier());
+        spawn("forebay-prune", move || pruner.run(&nodes, &notifier))?;
         spawn("forebay-fuse", move || {
             let result = session.run();
             if let Err(error) = result {
@@ -232,12 +236,12 @@ impl fmt::Debug for Mount {
 fn spawn_notifier(
     door: &Door,
     options: &MountOptions,
-    outdated: Outdated,
+    queue: Queue,
     notifier: crate::session::Notifier,
 ) -> Result<(), MountError> {
-    let (root, nodes) = (options.root.clone(), door.nodes().clone());
+    let (root, nodes, directories) = (options.root.clone(), door.nodes().clone(), door.directories().clone());
     // Not joined: the kernel may hold it until the last lookup has ended.
-    spawn("forebay-inval", move || outdated.run(&root, &nodes, &notifier))
+    spawn("forebay-inval", move || queue.run(root, nodes, directories, notifier))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), MountError> {

@@ -53,11 +53,6 @@ pub(super) struct DeviceSession<H: Handler> {
     session: fuser::Session<Adapter<H>>,
 }
 
-/// Tells the kernel that what it holds is outdated. Not to be used on a thread that takes requests: the kernel may wait
-/// for one of them first.
-#[derive(Clone)]
-pub(crate) struct Notifier(fuser::Notifier);
-
 impl<H: Handler> DeviceSession<H> {
     /// Shakes hands over `device`, on which a mount has been made.
     pub(super) fn start(handler: H, device: OwnedFd, options: SessionOptions) -> io::Result<(Self, Negotiated)> {
@@ -72,20 +67,9 @@ impl<H: Handler> DeviceSession<H> {
         Ok((Self { session }, negotiated.get().copied().unwrap_or_default()))
     }
 
-    pub(super) fn notifier(&self) -> Notifier {
-        Notifier(self.session.notifier())
-    }
-
     /// Serves until the kernel ends the session.
     pub(super) fn run(self) -> io::Result<()> {
         self.session.run()
-    }
-}
-
-impl Notifier {
-    /// Makes the kernel ask again for `name` in `parent` at the next use. That it does not know it is fine.
-    pub(crate) fn forget_name(&self, parent: NodeId, name: &str) -> io::Result<()> {
-        self.0.inval_entry(INodeNo(parent.0), OsStr::new(name))
     }
 }
 

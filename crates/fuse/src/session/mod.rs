@@ -21,9 +21,11 @@ use crate::nodeid::NodeId;
 
 mod buffers;
 mod device;
+mod notices;
 mod ring;
 
-pub(crate) use device::{Negotiated, Notifier, SessionOptions};
+pub(crate) use device::{Negotiated, SessionOptions};
+pub(crate) use notices::Notifier;
 pub(crate) use ring::Broken;
 
 use device::DeviceSession;
@@ -39,6 +41,7 @@ const CAPACITY_BLOCKS: u64 = 1 << 50;
 /// A session that has shaken hands with the kernel and serves when it is run.
 pub(crate) struct Session<H: Handler> {
     device: DeviceSession<H>,
+    notifier: Notifier,
     rings: Vec<JoinHandle<()>>,
 }
 
@@ -53,6 +56,7 @@ impl<H: Handler + Clone> Session<H> {
     ) -> io::Result<(Self, Negotiated)> {
         let rings = if options.io_uring && ring::is_enabled() { prepare_rings(options.threads) } else { None };
         let shared = device.try_clone()?;
+        let notifier = Notifier::new(device.try_clone()?);
         let options = SessionOptions { io_uring: rings.is_some(), ..options };
         let (device, negotiated) = DeviceSession::start(handler.clone(), device, options)?;
         let rings = match rings {
@@ -62,11 +66,11 @@ impl<H: Handler + Clone> Session<H> {
             }
             _ => Vec::new(),
         };
-        Ok((Self { device, rings }, negotiated))
+        Ok((Self { device, notifier, rings }, negotiated))
     }
 
     pub(crate) fn notifier(&self) -> Notifier {
-        self.device.notifier()
+        self.notifier.clone()
     }
 
     /// Serves until the kernel ends the session.

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use forebay_client::{Handout, ReadNow};
 use forebay_model::{
     ByteRange, ByteSize, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry,
-    ListedPage, NsPath, OriginId, Snapshot, SourceChange, SourceInfo, SourceSpec, TimestampNs, Trace, Version,
+    ListedPage, NsPath, ObjectEvent, OriginId, Refreshed, Snapshot, SourceChange, SourceInfo, SourceSpec, TimestampNs,
+    Trace, Version,
 };
 use forebay_route::{Context, Service};
 use parking_lot::Mutex;
@@ -259,5 +260,13 @@ impl Service for Fake {
 
     async fn snapshot_state(&self, _: &Context, _: &str) -> Result<Snapshot, Fault> {
         unreachable!("a mount makes no snapshot")
+    }
+
+    async fn refresh(&self, _: &Context, _: &NsPath, _: bool) -> Result<Refreshed, Fault> {
+        unreachable!("a mount refreshes nothing")
+    }
+
+    async fn events(&self, _: &Context, _: &NsPath, _: Vec<ObjectEvent>) -> Result<Refreshed, Fault> {
+        unreachable!("a mount knows of no events")
     }
 }

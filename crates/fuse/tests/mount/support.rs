@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_client::Client;
+use forebay_client::{Client, Holder, Outdated};
 use forebay_fuse::{Mount, MountOptions};
 use forebay_model::NsPath;
 use prometheus_client::registry::Registry;
@@ -20,7 +20,7 @@ pub(crate) struct Fixture {
     pub(crate) directory: PathBuf,
     registry: Registry,
     _temporary: tempfile::TempDir,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Fixture {
@@ -43,7 +43,7 @@ impl Fixture {
             .unwrap_or_else(|error| panic!("these tests mount, as root: {error}"));
         let mut registry = Registry::default();
         mount.register(&mut registry);
-        Self { fake, mount: Some(mount), directory, registry, _temporary: temporary, _runtime: runtime }
+        Self { fake, mount: Some(mount), directory, registry, _temporary: temporary, runtime }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -52,6 +52,11 @@ impl Fixture {
 
     pub(crate) fn mount(&self) -> &Mount {
         self.mount.as_ref().unwrap()
+    }
+
+    /// Whether the kernel has let go of what is outdated.
+    pub(crate) fn let_go(&self, outdated: &[Outdated]) -> bool {
+        self.runtime.block_on(self.mount().invalidator().let_go(outdated))
     }
 
     /// The value of a metric, by its name with labels as the text format shows it.
@@ -98,4 +103,20 @@ pub(crate) fn sorted_names(directory: &Path) -> Vec<String> {
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort_unstable();
     names
+}
+
+/// Another thread is to bring it about: looks until it has.
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !condition() {
+        assert!(std::time::Instant::now() < end, "it did not come about within 10 s");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether the kernel is of this version or newer.
+pub(crate) fn kernel_is_since(major: u32, minor: u32) -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }

@@ -49,10 +49,19 @@ struct State {
     /// The index of an earlier process was looked for.
     is_opened: bool,
     index: Option<Arc<Index>>,
+    /// When somebody said that it may be another: what was asked for before does not answer.
+    outdated: Option<Instant>,
     /// When the version was asked for that the index has.
     asked: Option<Instant>,
     reading: Option<Running>,
     failed: Option<Failed>,
+}
+
+impl State {
+    /// Whether an answer to what was asked for then still stands.
+    fn is_of_now(&self, asked: Instant) -> bool {
+        self.outdated.is_none_or(|outdated| asked >= outdated)
+    }
 }
 
 /// A manifest that is being read.
@@ -100,6 +109,13 @@ impl Listed {
         self.state.lock().index.clone()
     }
 
+    /// The index that answers while a newer one is made.
+    fn old(&self) -> Option<Arc<Index>> {
+        let state = self.state.lock();
+        let is_of_now = state.asked.map_or(state.outdated.is_none(), |asked| state.is_of_now(asked));
+        state.index.clone().filter(|_| is_of_now)
+    }
+
     /// Drops an index that turned out to be damaged: the next question reads the manifest anew.
     pub(crate) fn drop_damaged(&self, index: &Arc<Index>, error: ManifestError) -> Fault {
         if matches!(error, ManifestError::Damaged(_)) {
@@ -145,7 +161,7 @@ impl Listed {
                 self.ask(deadline, false).await?
             };
             let Some(mut reading) = reading else { continue };
-            let old = self.known();
+            let old = self.old();
             let until = if old.is_some() { deadline.min(reading.begun + PATIENCE) } else { deadline };
             match (tokio::time::timeout_at(until.into(), reading.ended.changed()).await, old) {
                 (Ok(_), _) => {}
@@ -155,9 +171,14 @@ impl Listed {
         }
     }
 
+    /// The next question asks for the manifest's version, and waits until a new one was read.
+    pub(crate) fn refresh(&self) {
+        self.state.lock().outdated = Some(Instant::now());
+    }
+
     fn fresh(&self, begin: Instant) -> Option<Arc<Index>> {
         let state = self.state.lock();
-        let (index, asked) = (state.index.as_ref()?, state.asked?);
+        let (index, asked) = (state.index.as_ref()?, state.asked.filter(|asked| state.is_of_now(*asked))?);
         let is_fresh = self.every.is_none_or(|every| asked >= begin || asked.elapsed() < every);
         is_fresh.then(|| Arc::clone(index))
     }
@@ -174,7 +195,7 @@ impl Listed {
         let asked = Instant::now();
         if self.every.is_none() && !is_forced {
             let mut state = self.state.lock();
-            if state.index.is_some() {
+            if state.index.is_some() && state.outdated.is_none() {
                 state.asked = Some(asked);
                 return Ok(None);
             }

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::listed::Listed;
 use crate::beside::in_place;
-use crate::upstream::{Observation, Upstream, UpstreamRead, UpstreamWrite};
+use crate::upstream::{Observation, Turns, Upstream, UpstreamRead, UpstreamWrite};
 
 /// Names of a listing that are given out at once.
 const PART: usize = 1_000;
@@ -116,6 +116,10 @@ impl Upstream for Listed {
         true
     }
 
+    fn turns(&self) -> Turns {
+        self.origin.turns()
+    }
+
     fn names_per_request(&self) -> u64 {
         match self.known() {
             // Each name may be asked for.
@@ -172,6 +176,10 @@ impl Upstream for Listed {
 
     async fn upload(&self, key: &str, deadline: Instant) -> Result<Box<dyn UpstreamWrite>, Fault> {
         self.origin.upload(key, deadline).await
+    }
+
+    fn refresh(&self) {
+        Listed::refresh(self);
     }
 
     fn manifest(&self) -> Option<(ManifestInfo, Option<String>)> {

@@ -1,7 +1,7 @@
 //! A node over a real store in a temporary directory and an origin in memory that counts and misbehaves as told.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use forebay_model::{
     SourceSpec, TimestampNs, Version,
 };
 use forebay_node::{
-    FetchSettings, ManifestFile, Node, NodeParts, Observation, OpenFile, Source, Upstream, UpstreamRead, UpstreamWrite,
+    FetchSettings, ManifestFile, Node, NodeParts, Observation, OpenFile, Source, Turns, Upstream, UpstreamRead,
+    UpstreamWrite,
 };
 use forebay_route::{Context, Service};
 use forebay_store::{Caching, DirectoryOptions, Store, StoreOptions};
@@ -46,6 +47,12 @@ pub(crate) struct Cloud {
     pub(crate) keeps_versions: AtomicBool,
     kept: Mutex<HashMap<(String, String), Bytes>>,
     this: Mutex<Weak<Cloud>>,
+    /// Requests that it says it allows, reads that are under way, and the most that ever were.
+    pub(crate) turns: usize,
+    /// How long a read takes to answer.
+    pub(crate) delay: Duration,
+    pub(crate) under_way: Arc<AtomicUsize>,
+    pub(crate) under_way_max: AtomicUsize,
 }
 
 pub(crate) const OPEN: usize = 1 << 20;
@@ -92,9 +99,11 @@ impl Upstream for Cloud {
 
     async fn stat(&self, key: &str, _: Instant) -> Result<Observed, Fault> {
         self.stats.fetch_add(1, Ordering::Relaxed);
+        // The answer is made when it is asked for, and may be long on its way.
+        let seen = self.seen(key);
         let _place = self.gate.acquire().await;
         self.fail()?;
-        Ok(self.seen(key))
+        Ok(seen)
     }
 
     async fn has_prefix(&self, prefix: &str, _: Instant) -> Result<bool, Fault> {
@@ -109,17 +118,18 @@ impl Upstream for Cloud {
     ) -> Result<(), Fault> {
         self.lists.fetch_add(1, Ordering::Relaxed);
         let _end = Ended(&self.lists_ended);
+        let keys: Vec<String> = self.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+        let observe = |key: &String| match key[prefix.len()..].split_once('/') {
+            Some((name, _)) => (format!("{prefix}{name}/"), Observed::Directory),
+            None => (key.clone(), self.seen(key)),
+        };
+        let seen: Vec<_> = keys.iter().map(observe).collect();
         let _place = self.gate.acquire().await;
         self.fail()?;
-        let keys: Vec<String> = self.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect();
-        for part in keys.chunks(1000) {
+        for part in seen.chunks(1000) {
             self.parts.acquire().await.expect("it is never closed").forget();
             self.fail()?;
-            let observe = |key: &String| match key[prefix.len()..].split_once('/') {
-                Some((name, _)) => (format!("{prefix}{name}/"), Observed::Directory),
-                None => (key.clone(), self.seen(key)),
-            };
-            sink(part.iter().map(observe).collect())?;
+            sink(part.to_vec())?;
         }
         Ok(())
     }
@@ -132,6 +142,11 @@ impl Upstream for Cloud {
         1000
     }
 
+    fn turns(&self) -> Turns {
+        let busy = self.under_way.load(Ordering::Relaxed);
+        Turns { free: self.turns.saturating_sub(busy), max: self.turns }
+    }
+
     async fn read(
         &self,
         key: &str,
@@ -141,7 +156,12 @@ impl Upstream for Cloud {
         _: Instant,
     ) -> Result<Box<dyn UpstreamRead>, Fault> {
         self.reads.lock().push((key.to_owned(), range));
+        let under_way = UnderWay(self.under_way.clone());
+        self.under_way_max.fetch_max(under_way.0.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         let _place = self.gate.acquire().await;
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
         self.fail()?;
         let found = self.objects.lock().get(key).cloned();
         let changed = || Fault::new(FaultKind::Changed, format!("{key} changed"));
@@ -150,7 +170,11 @@ impl Upstream for Cloud {
         if *version != Version::Etag(format!("\"{current}\"").into()) {
             return Err(changed());
         }
-        Ok(Box::new(CloudRead { rest: bytes.slice(range.start as usize..range.end as usize), chunk: self.chunk }))
+        Ok(Box::new(CloudRead {
+            rest: bytes.slice(range.start as usize..range.end as usize),
+            chunk: self.chunk,
+            _under_way: under_way,
+        }))
     }
 
     async fn read_by_id(
@@ -165,7 +189,10 @@ impl Upstream for Cloud {
         let Some(id) = id else { return self.read(key, version, size, range, deadline).await };
         let kept = self.kept.lock().get(&(key.to_owned(), id.to_owned())).cloned();
         let bytes = kept.ok_or_else(|| Fault::new(FaultKind::NotFound, format!("{key}: no version {id}")))?;
-        Ok(Box::new(CloudRead { rest: bytes.slice(range.start as usize..range.end as usize), chunk: self.chunk }))
+        let under_way = UnderWay(self.under_way.clone());
+        under_way.0.fetch_add(1, Ordering::Relaxed);
+        let rest = bytes.slice(range.start as usize..range.end as usize);
+        Ok(Box::new(CloudRead { rest, chunk: self.chunk, _under_way: under_way }))
     }
 
     async fn list_all(
@@ -225,6 +252,15 @@ impl Drop for Ended<'_> {
 struct CloudRead {
     rest: Bytes,
     chunk: usize,
+    _under_way: UnderWay,
+}
+
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
@@ -242,6 +278,8 @@ pub(crate) struct World {
     pub(crate) store: Arc<Store>,
     pub(crate) node: Arc<Node>,
     pub(crate) directory: Arc<TempDir>,
+    /// Of its catalog.
+    name: String,
 }
 
 pub(crate) struct Setup {
@@ -249,12 +287,25 @@ pub(crate) struct Setup {
     pub(crate) memory: u64,
     pub(crate) freshness: Freshness,
     pub(crate) deadline: Duration,
+    pub(crate) files_ahead: bool,
+    pub(crate) turns: usize,
+    pub(crate) delay: Duration,
+    pub(crate) write_rate_max: Option<ByteSize>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (freshness, deadline) = (Freshness::default(), Duration::from_secs(20));
-        Self { capacity: 1 << 30, memory: 64 << 20, freshness, deadline }
+        Self {
+            capacity: 1 << 30,
+            memory: 64 << 20,
+            freshness,
+            deadline,
+            files_ahead: true,
+            turns: 64,
+            delay: Duration::ZERO,
+            write_rate_max: None,
+        }
     }
 }
 
@@ -273,20 +324,27 @@ pub(crate) fn world(setup: &Setup) -> World {
         keeps_versions: AtomicBool::new(false),
         kept: Mutex::default(),
         this: Mutex::default(),
+        turns: setup.turns,
+        delay: setup.delay,
+        under_way: Arc::default(),
+        under_way_max: AtomicUsize::new(0),
     });
     *cloud.this.lock() = Arc::downgrade(&cloud);
     let directory = Arc::new(tempfile::tempdir().expect("a directory"));
-    let (store, node) = store_and_node(setup, &cloud, &directory);
-    World { store, node, cloud, directory }
+    let name = new_name();
+    let (store, node) = store_and_node(setup, &cloud, &directory, &name);
+    World { store, node, cloud, directory, name }
 }
 
 pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Arc<Node> {
-    store_and_node(setup, cloud, directory).1
+    store_and_node(setup, cloud, directory, &new_name()).1
 }
 
-fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Arc<Store>, Arc<Node>) {
+fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir, name: &str) -> (Arc<Store>, Arc<Node>) {
     let cache = DirectoryOptions::new(directory.path().join("cache"), Capacity::Bytes(ByteSize(setup.capacity)));
-    let (store, _) = Store::open(&StoreOptions::new(vec![cache])).expect("a store");
+    let mut options = StoreOptions::new(vec![cache]);
+    options.admission.write_rate_max = setup.write_rate_max;
+    let (store, _) = Store::open(&options).expect("a store");
     let store = Arc::new(store);
     let mut registry = Embedded::open(directory.path()).expect("a registry");
     let spec = SourceSpec::new(path("/ml"), "s3://b".to_owned(), TimestampNs(7));
@@ -299,10 +357,11 @@ fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> (Ar
         open_file: open_file(cloud),
         manifests: directory.path().join("manifests"),
         store: store.clone(),
-        catalog: catalog(directory),
+        catalog: catalog(directory, name),
         fetch: FetchSettings {
             memory: ByteSize(setup.memory),
             read_ahead_max: ByteSize(32 << 20),
+            files_ahead: setup.files_ahead,
             request_max: ByteSize(8 << 20),
             deadline: setup.deadline,
             caching: Caching::Keep,
@@ -341,12 +400,26 @@ fn open_file(cloud: &Arc<Cloud>) -> OpenFile {
 }
 
 /// A catalog of its own for each node: two of them may live at once.
-fn catalog(directory: &TempDir) -> Catalog {
+fn new_name() -> String {
     static CATALOGS: AtomicU64 = AtomicU64::new(0);
-    let nth = CATALOGS.fetch_add(1, Ordering::Relaxed);
-    let directory = directory.path().join(format!("catalog-{nth}"));
-    let options = CatalogOptions { directory, disk: ByteSize(256 << 20), memory: ByteSize(64 << 20) };
-    Catalog::open(&options).expect("a catalog")
+    format!("catalog-{}", CATALOGS.fetch_add(1, Ordering::Relaxed))
+}
+
+fn catalog(directory: &TempDir, name: &str) -> Catalog {
+    let options = CatalogOptions {
+        directory: directory.path().join(name),
+        disk: ByteSize(256 << 20),
+        memory: ByteSize(64 << 20),
+    };
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Catalog::open(&options) {
+            Ok(catalog) => return catalog,
+            // Listings that nobody waits for may hold that of the node before a moment longer.
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 pub(crate) fn context() -> Context {
@@ -364,6 +437,19 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Bytes {
 }
 
 impl World {
+    /// Ends the node in order and starts another on what it has left.
+    pub(crate) async fn restarted(self, setup: &Setup) -> Self {
+        let Self { cloud, store, node, directory, name } = self;
+        node.close().expect("it closes");
+        let last = Arc::downgrade(&node);
+        drop((node, store));
+        while last.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (store, node) = store_and_node(setup, &cloud, &directory, &name);
+        Self { cloud, store, node, directory, name }
+    }
+
     pub(crate) async fn content(&self, at: &str) -> Content {
         let found = self.node.lookup(&context(), &path(at)).await.expect(at);
         match found.entry {

@@ -138,7 +138,7 @@ async fn an_index_outlives_the_process_and_goes_with_its_source() {
     let indexes = || std::fs::read_dir(&manifests).expect("the directory").count();
     assert_eq!(indexes(), 1);
     std::fs::write(manifests.join("left.tmp"), "of a process that ended").expect("it is written");
-    let World { store, node: first, cloud, directory } = world;
+    let World { store, node: first, cloud, directory, .. } = world;
     first.close().expect("it closes");
     drop((first, store));
     let reads = cloud.reads.lock().len();
@@ -176,6 +176,24 @@ async fn another_manifest_is_in_force_at_once() {
     world.node.set_source(&context(), &path("/m"), change).await.expect("it is set");
     world.cloud.put("d/c", "listed");
     assert_eq!(names(&world, "/m").await.expect("it lists"), ["a", "c"]);
+}
+
+#[tokio::test]
+async fn a_refresh_asks_for_the_manifest_anew() {
+    let world = world(&Setup::default());
+    world.cloud.put("d/a", "a");
+    world.cloud.put("m.csv", manifest(&world));
+    let spec = SourceSpec { freshness: Freshness::Immutable, ..spec("/m", "s3://b/m.csv") };
+    world.node.add_source(&context(), spec).await.expect("it is added");
+    assert_eq!(names(&world, "/m").await.expect("it lists"), ["a"]);
+    world.cloud.put("d/b", "b");
+    world.cloud.put("m.csv", manifest(&world));
+    assert_eq!(names(&world, "/m").await.expect("it lists"), ["a"], "it is asked for once");
+    world.node.refresh(&context(), &path("/m"), true).await.expect("it is refreshed");
+    assert_eq!(names(&world, "/m").await.expect("it lists"), ["a", "b"]);
+    let (heads, _) = asked(&world);
+    assert_eq!(bytes(&world, "/m/b").await.expect("it reads"), b"b");
+    assert_eq!(asked(&world).0, heads, "and not again");
 }
 
 #[tokio::test]

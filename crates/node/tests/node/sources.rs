@@ -105,7 +105,7 @@ async fn sources_outlive_the_process_and_one_that_cannot_be_opened_leaves_the_ot
         let fault = world.node.add_source(&context(), spec(at, origin)).await.expect_err(at);
         assert_eq!(fault.kind, FaultKind::Invalid, "{at}");
     }
-    let World { store, node: first, cloud, directory } = world;
+    let World { store, node: first, cloud, directory, .. } = world;
     first.close().expect("it closes");
     drop((first, store));
     let again = node(&setup, &cloud, &directory);
