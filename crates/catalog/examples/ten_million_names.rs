@@ -32,6 +32,7 @@ fn source() -> Arc<SourceFacts> {
         path: "/ml".parse().unwrap_or_else(|_| NsPath::root()),
         origin: OriginId { scheme: "s3".into(), endpoint: "http://127.0.0.1:8333".into(), bucket: "ml".into() },
         prefix: "".into(),
+        teller: None,
         freshness: Freshness::Immutable,
         added: TimestampNs(7),
     })

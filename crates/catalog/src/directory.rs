@@ -15,6 +15,8 @@ pub struct SourceFacts {
     pub origin: OriginId,
     /// What every key of it starts with: empty, or ending in `/`.
     pub prefix: Arc<str>,
+    /// Who tells what it has, if not its origin: what was learnt of another one is of no use.
+    pub teller: Option<Arc<str>>,
     /// For how long what was seen may be used.
     pub freshness: Freshness,
     /// Modification time of its directories: when the source was added.

@@ -93,6 +93,9 @@ pub(crate) fn path_key(source: &SourceFacts, path: &NsPath) -> PathKey {
         hasher.update(&(field.len() as u64).to_le_bytes());
         hasher.update(field.as_bytes());
     }
+    if let Some(teller) = &source.teller {
+        hasher.update(teller.as_bytes());
+    }
     let mut key = [0; 16];
     key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     key

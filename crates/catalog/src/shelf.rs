@@ -461,5 +461,6 @@ impl Shelf {
 
 fn is_of(generation: &Generation, source: &Arc<SourceFacts>) -> bool {
     let of = &generation.source;
-    Arc::ptr_eq(of, source) || (of.path == source.path && of.origin == source.origin && of.prefix == source.prefix)
+    let is_alike = || of.path == source.path && of.origin == source.origin;
+    Arc::ptr_eq(of, source) || (is_alike() && of.prefix == source.prefix && of.teller == source.teller)
 }

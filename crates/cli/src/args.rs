@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use forebay_model::{ByteSize, Freshness, NsPath, Setting};
+use forebay_origin::OriginUrl;
 
 use crate::failure::Failure;
 use crate::settings::{CredentialsName, DoctorFlags, LogFilter, UpFlags, Value};
@@ -37,12 +38,25 @@ const SOURCE_EXAMPLES: &str = "\
 Examples:
   forebay source add /imagenet s3://ml/imagenet/ --freshness immutable --quota 500GB
   forebay source add /shared/raw file:///mnt/nfs/raw
+  forebay source add /laion s3://ml/laion/ --manifest s3://ml/manifests/laion.csv
   forebay source set /imagenet --priority 200 --quota default
   forebay source list
   forebay source remove /shared/raw
 
 Credentials are named, never given: `--credentials NAME` is a profile of the files that the process
 reads (~/.aws/config and ~/.aws/credentials of its user).";
+
+const SNAPSHOT_HELP: &str = "\
+A snapshot is a file that names each object of a source with its size and version. Read through
+it, a source has the same bytes whatever happens to the bucket: an object that was changed since
+is read in its old version where the bucket keeps versions, else it is an error that names it.
+What a snapshot can do is printed, and stands in the first line of its file.
+
+Examples:
+  forebay snapshot /imagenet run-7
+  forebay snapshot /imagenet run-7 --to s3://ml-runs/run-7.jsonl
+  forebay source add /pinned s3://ml/imagenet/ --manifest s3://ml-runs/run-7.jsonl
+  forebay source remove /.snapshots/run-7        the file stays";
 
 const REFRESH_EXAMPLES: &str = "\
 What is forgotten is asked of the origin when it is next looked at, by commands and in the mount.
@@ -138,6 +152,8 @@ pub(crate) enum Command {
     Doctor(Box<DoctorArgs>),
     /// Show origins at paths of the running process, and change their rules
     Source(SourceArgs),
+    /// Write down the versions of a source in a file, and show them as /.snapshots/NAME
+    Snapshot(SnapshotArgs),
     /// Measure without a running process
     Bench(BenchArgs),
     /// Record what the running process is asked to read
@@ -236,9 +252,34 @@ pub(crate) struct SourceRules {
     #[arg(long, value_name = "N", value_parser = priority)]
     pub(crate) priority: Option<Setting<u8>>,
 
+    /// File that says which objects it has (CSV, JSONL, Parquet, or manifest.json of an S3 Inventory): a path or a URL. Its
+    /// origin is then never listed
+    // Read by the command: clap would repeat a wrong one, which may hold a secret.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<String>,
+
     /// Nothing is ever written to it through Forebay: yes or no
     #[arg(long, value_name = "YES|NO", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = switch)]
     pub(crate) read_only: Option<bool>,
+}
+
+/// Arguments of `snapshot`.
+#[derive(Debug, Args)]
+#[command(after_help = SNAPSHOT_HELP)]
+pub(crate) struct SnapshotArgs {
+    /// Path of the source
+    #[arg(value_name = "PATH")]
+    pub(crate) path: NsPath,
+
+    /// Name of the snapshot: it is shown as /.snapshots/NAME
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// File to write, ending in .jsonl: a path of the process's machine or a URL [default:
+    /// .forebay/snapshots/NAME.jsonl below the source's prefix]
+    // Read by the command: clap would repeat a wrong one, which may hold a secret.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) to: Option<String>,
 }
 
 /// Arguments of `store`.
@@ -481,6 +522,17 @@ fn priority(text: &str) -> Result<Setting<u8>, String> {
 
 fn yes_or_no(text: &str) -> Result<Setting<bool>, String> {
     if text == "default" { Ok(Setting::Default) } else { switch(text).map(Setting::To) }
+}
+
+/// The address of a file: a URL as it is, a path of this machine made absolute.
+pub(crate) fn file_address(text: &str) -> Result<String, String> {
+    let address = if text.contains("://") {
+        text.to_owned()
+    } else {
+        let path = std::path::absolute(text).map_err(|error| format!("{text:?} is no path: {error}"))?;
+        OriginUrl::of_path(path.to_str().ok_or("a path must be UTF-8")?)
+    };
+    OriginUrl::file(&address).map(|_| address).map_err(|error| error.to_string())
 }
 
 fn switch(text: &str) -> Result<bool, String> {

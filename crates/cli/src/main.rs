@@ -59,6 +59,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Status => command::status(&connect(node).await?, &mut output).await,
             Command::Bench(args) => command::bench(&args, &mut output),
             Command::Source(args) => command::source(&connect(node).await?, args, &mut output).await,
+            Command::Snapshot(args) => command::snapshot(&connect(node).await?, &args, &mut output).await,
             Command::Trace(args) => command::trace(&connect(node).await?, &args, &mut output).await,
             Command::Store(args) => command::store(&args, &mut output),
             Command::Doctor(args) => doctor::run(args, node, &mut output).await,

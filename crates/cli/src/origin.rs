@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use forebay_model::{Freshness, NsPath, SourceSpec, TimestampNs};
-use forebay_origin::{Credentials, Origin, OriginMetrics, OriginSettings, OriginUrl};
+use forebay_origin::{Credentials, Origin, OriginMetrics, OriginSettings, OriginUrl, Scheme};
 
 use crate::failure::Failure;
 use crate::settings::{CredentialsName, Endpoint, OriginText, Settings, Value};
@@ -53,12 +53,43 @@ pub(crate) fn open(spec: &SourceSpec, settings: &Settings, metrics: OriginMetric
         max_requests: of.max_requests.0 as usize,
         listers: of.listers.0 as usize,
         requester_pays: of.requester_pays,
+        has_manifest: spec.manifest.is_some(),
         allow_unproved: spec.freshness == Freshness::Immutable,
         injected_latency: of.injected_latency,
         ca_file: of.ca_file.clone(),
         ..OriginSettings::new(url)
     };
     Origin::open_counted(settings, metrics).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// The file of an address, by the rules of a source: what the source says of its origin holds where the file lies in one of the
+/// same kind. Sends nothing.
+///
+/// # Errors
+/// `Usage`, with what is wrong.
+pub(crate) fn open_file(
+    spec: &SourceSpec,
+    address: &str,
+    settings: &Settings,
+    metrics: OriginMetrics,
+) -> Result<(Origin, String), Failure> {
+    let (url, key) = OriginUrl::file(address).map_err(|error| Failure::usage(error.to_string()))?;
+    let scheme = |text: &str| text.split_once("://").map(|(scheme, _)| scheme.to_owned());
+    let is_alike = scheme(address) == scheme(&spec.origin);
+    let of = SourceSpec { origin: url.with_file(&key), manifest: None, ..spec.clone() };
+    let of = if is_alike {
+        of
+    } else {
+        SourceSpec { endpoint: None, region: None, path_style: None, credentials: None, ..of }
+    };
+    let origin = match url.scheme() {
+        scheme if scheme.is_web() => of.origin.clone(),
+        // A directory that is made with its file is no directory that is not mounted.
+        Scheme::File => "file:///".to_owned(),
+        _ => url.with_file(""),
+    };
+    let open = SourceSpec { origin, ..of };
+    Ok((self::open(&open, settings, metrics)?, key))
 }
 
 /// The time now.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 24] = [
+const SURFACE: [(&str, &[&str]); 25] = [
     (
         "up",
         &[
@@ -58,6 +58,7 @@ const SURFACE: [(&str, &[&str]); 24] = [
     ("source show", &[]),
     ("source set", SOURCE_RULES),
     ("source remove", &[]),
+    ("snapshot", &["--to"]),
     ("bench", &[]),
     ("bench eviction", &["--cache", "--plot", "--trace"]),
     ("bench mount", &["--existing", "--files", "--large", "--native", "--seconds", "--size", "--threads"]),
@@ -71,8 +72,17 @@ const SURFACE: [(&str, &[&str]); 24] = [
 ];
 
 /// Flags of what gives a source its rules.
-const SOURCE_RULES: &[&str] =
-    &["--credentials", "--endpoint", "--freshness", "--path-style", "--priority", "--quota", "--read-only", "--region"];
+const SOURCE_RULES: &[&str] = &[
+    "--credentials",
+    "--endpoint",
+    "--freshness",
+    "--manifest",
+    "--path-style",
+    "--priority",
+    "--quota",
+    "--read-only",
+    "--region",
+];
 
 /// Flags of every command.
 const GLOBAL: [&str; 5] = ["--help", "--json", "--log", "--node", "-v"];

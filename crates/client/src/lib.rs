@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_model::{
-    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, ObjectEvent, Principal, Refreshed, SourceChange,
-    SourceInfo, SourceSpec, Trace,
+    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, ObjectEvent, Principal, Refreshed, Snapshot,
+    SourceChange, SourceInfo, SourceSpec, Trace,
 };
 use forebay_route::{Context, Service};
 
@@ -165,6 +165,28 @@ impl Client {
     /// `NotFound`; the registry cannot be written.
     pub async fn remove_source(&self, principal: Principal, path: &NsPath) -> Result<SourceInfo, Fault> {
         self.service.remove_source(&self.context(principal), path).await
+    }
+
+    /// Begins to write down the versions of the source at `path` as the snapshot `name`, or tells how far that is.
+    ///
+    /// # Errors
+    /// `NotFound` without a source there; `Invalid` for a name that is none or is taken; `ReadOnly` where `to` must be given.
+    pub async fn snapshot(
+        &self,
+        principal: Principal,
+        path: &NsPath,
+        name: &str,
+        to: Option<&str>,
+    ) -> Result<Snapshot, Fault> {
+        self.service.snapshot(&self.context(principal), path, name, to).await
+    }
+
+    /// How far the snapshot `name` is.
+    ///
+    /// # Errors
+    /// `NotFound` if none of that name was begun.
+    pub async fn snapshot_state(&self, principal: Principal, name: &str) -> Result<Snapshot, Fault> {
+        self.service.snapshot_state(&self.context(principal), name).await
     }
 
     /// Forgets what is known of `path`: attributes, absence and listing, and of a directory the names in it; with `recursive`,

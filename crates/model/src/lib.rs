@@ -19,6 +19,7 @@ mod path;
 mod principal;
 mod quantity;
 mod refresh;
+mod snapshot;
 mod source;
 
 pub use checksum::{BlockSum, BlockSummer, block_sum, block_sums};
@@ -36,4 +37,5 @@ pub use path::{NAME_MAX, NameProblem, NsPath, PathParseError, check_name};
 pub use principal::Principal;
 pub use quantity::{ByteSize, Capacity, QuantityParseError, parse_duration};
 pub use refresh::{Happened, ObjectEvent, Refreshed};
-pub use source::{PRIORITY_DEFAULT, Setting, SourceChange, SourceInfo, SourceSpec};
+pub use snapshot::{SNAPSHOTS, Snapshot, SnapshotState};
+pub use source::{ManifestInfo, PRIORITY_DEFAULT, Setting, SourceChange, SourceInfo, SourceSpec};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, ObjectEvent, Principal, Refreshed, SourceChange,
-    SourceInfo, SourceSpec,
+    ByteRange, Content, ContentId, Fault, Found, ListedEntry, NsPath, ObjectEvent, Principal, Refreshed, Snapshot,
+    SourceChange, SourceInfo, SourceSpec,
 };
 
 /// What is asked of a node.
@@ -74,6 +74,20 @@ pub enum Body {
         /// Its path.
         path: NsPath,
     },
+    /// Begin to write down the versions of a source, or look how far that is.
+    Snapshot {
+        /// The path of the source.
+        path: NsPath,
+        /// The name of the snapshot.
+        name: String,
+        /// The address of the file. None: a place in the source's origin.
+        to: Option<String>,
+    },
+    /// How far a snapshot is that was begun.
+    SnapshotState {
+        /// Its name.
+        name: String,
+    },
     /// Forget what is known of a path.
     Refresh {
         /// The path.
@@ -115,6 +129,8 @@ pub enum ReplyBody {
     Trace(Trace),
     /// To `Sources`, `SourceAdd`, `SourceSet` and `SourceRemove`: the sources that were asked about.
     Sources(Vec<SourceInfo>),
+    /// To `Snapshot` and `SnapshotState`.
+    Snapshot(Snapshot),
     /// To `Refresh` and `Events`.
     Refreshed(Refreshed),
 }

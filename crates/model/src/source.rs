@@ -40,6 +40,9 @@ pub struct SourceSpec {
     /// Nothing is ever written to it through Forebay.
     #[serde(default)]
     pub read_only: bool,
+    /// The address of the file that says which objects it has: then its origin is never listed.
+    #[serde(default)]
+    pub manifest: Option<String>,
 }
 
 /// What to change of a source. A field that is none stays as it is.
@@ -61,6 +64,8 @@ pub struct SourceChange {
     pub priority: Option<Setting<u8>>,
     /// Whether nothing is ever written to it through Forebay.
     pub read_only: Option<bool>,
+    /// The address of the file that says which objects it has.
+    pub manifest: Option<Setting<String>>,
 }
 
 /// A value that is given, or taken back.
@@ -81,6 +86,21 @@ pub struct SourceInfo {
     pub proof: String,
     /// Why it does not answer, if that was found out when it was last defined or asked about.
     pub problem: Option<String>,
+    /// What is known of its manifest, if it has one.
+    pub manifest: Option<ManifestInfo>,
+}
+
+/// What is known of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestInfo {
+    /// Its address.
+    pub address: String,
+    /// Objects that it has, or lines that were read so far.
+    pub objects: u64,
+    /// Whether it is being read.
+    pub is_reading: bool,
+    /// Whether it answers: it was read once.
+    pub is_read: bool,
 }
 
 impl SourceSpec {
@@ -98,6 +118,7 @@ impl SourceSpec {
             quota: None,
             priority: PRIORITY_DEFAULT,
             read_only: false,
+            manifest: None,
         }
     }
 }
@@ -110,6 +131,7 @@ impl SourceChange {
         put(&mut spec.path_style, self.path_style);
         put(&mut spec.credentials, self.credentials);
         put(&mut spec.quota, self.quota);
+        put(&mut spec.manifest, self.manifest);
         spec.freshness = self.freshness.unwrap_or(spec.freshness);
         spec.read_only = self.read_only.unwrap_or(spec.read_only);
         match self.priority {

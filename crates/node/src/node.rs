@@ -1,5 +1,6 @@
 //! The node: the service of this machine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use forebay_catalog::Catalog;
 use forebay_cluster::Embedded;
 use forebay_model::{
     ByteRange, ByteSize, CONTENT_MAX, Content, ContentId, Fault, FaultKind, Found, ListedPage, NsPath, ObjectEvent,
-    Refreshed, SourceChange, SourceInfo, SourceSpec, Trace,
+    Refreshed, Snapshot, SourceChange, SourceInfo, SourceSpec, Trace,
 };
 use forebay_route::{Context, Handout, Holder, ReadNow, Service};
 use forebay_store::{Store, StoreError};
@@ -19,10 +20,12 @@ use tokio::runtime::Handle;
 use crate::beside::beside;
 use crate::fetch::{FetchSettings, Fetcher, group_of};
 use crate::holders::Holders;
+use crate::manifest::{Manifests, OpenFile};
 use crate::metrics::ReadMetrics;
 use crate::namespace::Namespace;
 use crate::refresh::Refresher;
 use crate::resolve::Resolver;
+use crate::snapshots::Snapshots;
 use crate::source::{OpenSource, Source};
 use crate::sources::Sources;
 use crate::status;
@@ -37,6 +40,10 @@ pub struct NodeParts {
     pub registry: Embedded,
     /// How a source is opened.
     pub open: OpenSource,
+    /// How the file of a manifest or a snapshot is opened.
+    pub open_file: OpenFile,
+    /// The directory of the indexes of manifests, which it has for itself.
+    pub manifests: PathBuf,
     /// Its pages.
     pub store: Arc<Store>,
     /// Its attributes and listings.
@@ -61,7 +68,8 @@ pub struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) fetcher: Arc<Fetcher>,
-    sources: Sources,
+    sources: Arc<Sources>,
+    snapshots: Arc<Snapshots>,
     pub(crate) catalog: Arc<Catalog>,
     resolver: Resolver,
     refresher: Refresher,
@@ -73,10 +81,13 @@ pub struct Node {
 impl Node {
     /// A node of these parts.
     pub fn new(parts: NodeParts) -> Self {
-        let NodeParts { registry, open, store, catalog, fetch, runtime } = parts;
+        let NodeParts { registry, open, open_file, manifests, store, catalog, fetch, runtime } = parts;
         let (namespace, catalog, name) = (Arc::new(Namespace::new()), Arc::new(catalog), registry.node().0.clone());
         let holders = Arc::new(Holders::default());
-        let sources = Sources::new(registry, open, namespace.clone(), catalog.clone(), store.clone(), holders.clone());
+        let manifests = Arc::new(Manifests::new(manifests, open_file, runtime.clone()));
+        let shared = (namespace.clone(), catalog.clone(), store.clone());
+        let sources = Arc::new(Sources::new(registry, open, manifests.clone(), shared, holders.clone()));
+        let snapshots = Snapshots::new(manifests, namespace.clone(), sources.clone(), runtime.clone());
         let refresher = Refresher::new(namespace.clone(), catalog.clone(), holders.clone());
         let resolver = Resolver::new(namespace.clone(), catalog.clone(), fetch.deadline, &runtime);
         let fetcher = Arc::new(Fetcher::new(store.clone(), catalog.clone(), fetch, runtime));
@@ -89,6 +100,7 @@ impl Node {
             namespace,
             fetcher,
             sources,
+            snapshots: Arc::new(snapshots),
             catalog,
             resolver,
             refresher,
@@ -254,6 +266,14 @@ impl Service for Node {
 
     async fn remove_source(&self, _: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
         self.sources.remove(path).await
+    }
+
+    async fn snapshot(&self, _: &Context, path: &NsPath, name: &str, to: Option<&str>) -> Result<Snapshot, Fault> {
+        self.snapshots.begin(path, name, to).await
+    }
+
+    async fn snapshot_state(&self, _: &Context, name: &str) -> Result<Snapshot, Fault> {
+        self.snapshots.told(name)
     }
 
     async fn refresh(&self, _: &Context, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault> {

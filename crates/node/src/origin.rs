@@ -7,10 +7,15 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::{Observed, ObservedFile};
+use forebay_manifest::Line;
 use forebay_model::{ByteRange, Fault, FaultKind, Version};
-use forebay_origin::{KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream};
+use forebay_origin::{
+    KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream, Stated, Upload,
+};
 
-use crate::upstream::{Observation, Piece, Places, Turns, Upstream, UpstreamRead};
+use crate::upstream::{
+    Observation, Piece, Places, Turns, Upstream, UpstreamRead, UpstreamWrite, line_of, list_by_levels,
+};
 
 /// What the caller can do about an origin's error is what the reader can do about the fault.
 pub fn fault(error: OriginError) -> Fault {
@@ -121,7 +126,19 @@ impl Upstream for Origin {
         range: ByteRange,
         deadline: Instant,
     ) -> Result<Box<dyn UpstreamRead>, Fault> {
-        let mut stream = Origin::read(self, key, version, size, range, deadline).await.map_err(fault)?;
+        Upstream::read_by_id(self, key, None, version, size, range, deadline).await
+    }
+
+    async fn read_by_id(
+        &self,
+        key: &str,
+        id: Option<&str>,
+        version: &Version,
+        size: u64,
+        range: ByteRange,
+        deadline: Instant,
+    ) -> Result<Box<dyn UpstreamRead>, Fault> {
+        let mut stream = Origin::read_by_id(self, key, id, version, size, range, deadline).await.map_err(fault)?;
         if !stream.is_proved_at_end() {
             return Ok(Box::new(OriginRead(stream)));
         }
@@ -131,6 +148,89 @@ impl Upstream for Origin {
             pieces.push_back(piece);
         }
         Ok(Box::new(Proved(pieces)))
+    }
+
+    fn version_of(&self, line: &Line) -> Option<Version> {
+        Origin::version_of(
+            self,
+            &Stated {
+                size: line.size?,
+                etag: line.etag.as_deref(),
+                version_id: line.version_id.as_deref(),
+                mtime: line.mtime,
+                file: line.file,
+            },
+        )
+    }
+
+    async fn list_all(
+        &self,
+        prefix: &str,
+        sink: &mut (dyn FnMut(Vec<Line>) -> Result<(), Fault> + Send),
+    ) -> Result<(), Fault> {
+        if keeps_versions(self, prefix).await {
+            let Some(mut listing) = self.list_versions(prefix) else { return Ok(()) };
+            while let Some(batch) = listing.next_batch().await.map_err(fault)? {
+                let line = |(listed, id): (Listed, Option<Arc<str>>)| Line {
+                    version_id: id.map(|id| id.to_string()),
+                    ..line_of_listed(listed)
+                };
+                sink(batch.into_iter().map(line).collect())?;
+            }
+            return Ok(());
+        }
+        let Some(mut listing) = Origin::list_all(self, prefix) else {
+            return list_by_levels(self, prefix, sink).await;
+        };
+        while let Some(part) = listing.next().await.map_err(fault)? {
+            sink(part.entries.into_iter().map(line_of_listed).collect())?;
+        }
+        Ok(())
+    }
+
+    async fn upload(&self, key: &str, deadline: Instant) -> Result<Box<dyn UpstreamWrite>, Fault> {
+        let upload = Origin::upload(self, key, deadline).await.map_err(fault)?;
+        Ok(Box::new(OriginWrite(upload)))
+    }
+}
+
+/// Whether a bucket keeps versions: then the ids on the first page of their listing outlive their objects.
+async fn keeps_versions(origin: &Origin, prefix: &str) -> bool {
+    let Some(mut first) = origin.list_versions(prefix) else { return false };
+    match first.next_batch().await {
+        Ok(batch) => batch.is_some_and(|batch| batch.iter().any(|(_, id)| id.is_some())),
+        Err(error) => {
+            tracing::info!(prefix, %error, "the bucket does not tell ids of versions");
+            false
+        }
+    }
+}
+
+/// An object, or an empty one that stands for a directory.
+fn line_of_listed(listed: Listed) -> Line {
+    match listed {
+        Listed::Object { key, meta } => {
+            let seen = ObservedFile { size: meta.size, mtime: meta.mtime, version: meta.version };
+            line_of(key.to_string(), seen)
+        }
+        Listed::Prefix { key } => Line { key: key.to_string(), size: Some(0), ..Line::default() },
+    }
+}
+
+struct OriginWrite(Upload);
+
+#[async_trait]
+impl UpstreamWrite for OriginWrite {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Fault> {
+        self.0.write(bytes).await.map_err(fault)
+    }
+
+    async fn finish(&mut self) -> Result<(), Fault> {
+        self.0.finish().await.map_err(fault)
+    }
+
+    async fn abort(self: Box<Self>) {
+        self.0.abort().await;
     }
 }
 

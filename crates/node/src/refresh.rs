@@ -65,12 +65,19 @@ impl Refresher {
                 return Err(Fault::new(FaultKind::NotFound, why));
             }
             Place::Inside(source) => {
+                source.upstream.refresh();
                 let mut work = Work::new(&self.catalog, &source);
                 work.forget_name(path);
                 work.forget_way(path);
                 (refreshed, outdated) = (work.refreshed, work.outdated);
             }
-            Place::Root(_) | Place::Above(_) => {}
+            Place::Root(source) | Place::Above(Some(source)) => source.upstream.refresh(),
+            Place::Above(None) => {}
+        }
+        if is_tree {
+            let sources = self.namespace.sources();
+            let below = sources.iter().filter(|source| source.facts.path.below(path).is_some());
+            below.for_each(|source| source.upstream.refresh());
         }
         let forgot = self.catalog.forget_all(path, is_tree);
         refreshed.names += forgot.names;

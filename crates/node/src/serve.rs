@@ -156,6 +156,10 @@ impl Peer {
             Body::SourceSet { path, change } => {
                 ReplyBody::Sources(vec![node.set_source(context, &path, change).await?])
             }
+            Body::Snapshot { path, name, to } => {
+                ReplyBody::Snapshot(node.snapshot(context, &path, &name, to.as_deref()).await?)
+            }
+            Body::SnapshotState { name } => ReplyBody::Snapshot(node.snapshot_state(context, &name).await?),
             Body::Refresh { path, recursive } => ReplyBody::Refreshed(node.refresh(context, &path, recursive).await?),
             Body::Events { source, events } => ReplyBody::Refreshed(node.events(context, &source, events).await?),
             Body::SourceRemove { path } => ReplyBody::Sources(vec![node.remove_source(context, &path).await?]),

@@ -23,6 +23,8 @@ pub struct Source {
     pub proof: String,
     /// The origin.
     pub upstream: Arc<dyn Upstream>,
+    /// The address of the file that says which objects it has, if one does.
+    pub manifest: Option<String>,
     /// Why it does not answer, if that was found out when it was defined.
     pub problem: Mutex<Option<String>>,
 }
@@ -32,15 +34,28 @@ impl Source {
     pub(crate) fn broken(spec: SourceSpec, fault: &Fault) -> Self {
         let origin = OriginId { scheme: "broken".into(), endpoint: spec.origin.as_str().into(), bucket: "".into() };
         let (path, freshness, added) = (spec.path.clone(), spec.freshness, spec.added);
-        let facts = Arc::new(SourceFacts { path, origin, prefix: "".into(), freshness, added });
+        let facts = Arc::new(SourceFacts { path, origin, prefix: "".into(), teller: None, freshness, added });
         let problem = Mutex::new(Some(fault.message.clone()));
-        Self { spec, facts, proof: "none".to_owned(), upstream: Arc::new(Broken(fault.clone())), problem }
+        Self {
+            spec,
+            facts,
+            proof: "none".to_owned(),
+            upstream: Arc::new(Broken(fault.clone())),
+            manifest: None,
+            problem,
+        }
     }
 
     /// As it is told.
     pub(crate) fn info(&self) -> SourceInfo {
         let (proof, problem) = (self.proof.clone(), self.problem.lock().clone());
-        SourceInfo { spec: self.spec.clone(), proof, problem }
+        let (manifest, problem) = match self.upstream.manifest() {
+            // What was wrong when it was defined is wrong no more.
+            Some((manifest, wrong)) if manifest.is_read => (Some(manifest), wrong),
+            Some((manifest, wrong)) => (Some(manifest), wrong.or(problem)),
+            None => (None, problem),
+        };
+        SourceInfo { spec: self.spec.clone(), proof, problem, manifest }
     }
 
     /// What its group may take of the store.

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use crate::beside::beside;
 use crate::fetch::group_of;
 use crate::holders::Holders;
+use crate::manifest::Manifests;
 use crate::namespace::Namespace;
 use crate::source::{OpenSource, Source};
 
@@ -28,6 +29,7 @@ const PROBE_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Sources {
     registry: Arc<Mutex<Embedded>>,
     open: OpenSource,
+    manifests: Arc<Manifests>,
     namespace: Arc<Namespace>,
     catalog: Arc<Catalog>,
     store: Arc<Store>,
@@ -47,21 +49,22 @@ impl Sources {
     pub(crate) fn new(
         registry: Embedded,
         open: OpenSource,
-        namespace: Arc<Namespace>,
-        catalog: Arc<Catalog>,
-        store: Arc<Store>,
+        manifests: Arc<Manifests>,
+        (namespace, catalog, store): (Arc<Namespace>, Arc<Catalog>, Arc<Store>),
         holders: Arc<Holders>,
     ) -> Self {
         for spec in registry.sources() {
-            let source = open(spec).unwrap_or_else(|fault| {
+            let opened = open(spec).and_then(|source| manifests.listed(source));
+            let source = opened.unwrap_or_else(|fault| {
                 tracing::warn!(source = %spec.path, %fault, "a source cannot be opened");
                 Source::broken(spec.clone(), &fault)
             });
             store.set_group(group_of(&source), &source.rules());
             namespace.put(source);
         }
+        manifests.sweep(&namespace.sources(), true);
         let (registry, turn) = (Arc::new(Mutex::new(registry)), tokio::sync::Mutex::default());
-        Self { registry, open, namespace, catalog, store, holders, turn }
+        Self { registry, open, manifests, namespace, catalog, store, holders, turn }
     }
 
     /// All, by path.
@@ -102,12 +105,13 @@ impl Sources {
         self.forget(path).await;
         let (store, group) = (self.store.clone(), group_of(&known));
         beside(move || store.forget_group(group)).await?;
+        self.manifests.sweep(&self.namespace.sources(), false);
         Ok(known.info())
     }
 
     /// Opens, registers and shows a source.
     async fn show(&self, spec: SourceSpec) -> Result<SourceInfo, Fault> {
-        let source = (self.open)(&spec)?;
+        let source = self.manifests.listed((self.open)(&spec)?)?;
         let answered = tokio::time::timeout(PROBE_MAX, source.upstream.probe()).await;
         *source.problem.lock() = match answered {
             Ok(Ok(())) => None,
@@ -120,6 +124,7 @@ impl Sources {
         self.store.set_group(group, &rules);
         self.namespace.put(source);
         self.forget(&path).await;
+        self.manifests.sweep(&self.namespace.sources(), false);
         Ok(info)
     }
 

@@ -1,7 +1,7 @@
 //! What the node is doing, as a document for people and programs. Its fields are described in `docs/admin.md`.
 
 use forebay_catalog::ComingIn;
-use forebay_model::{Trace, TraceState};
+use forebay_model::{ManifestInfo, Trace, TraceState};
 use forebay_store::{Class, DirectoryStats, StoreStats};
 use serde_json::{Value, json};
 
@@ -103,8 +103,23 @@ fn source(source: &Source) -> Value {
         "proof": source.proof,
         "quota_bytes": source.spec.quota.map(|quota| quota.0),
         "priority": source.spec.priority,
-        "problem": *source.problem.lock(),
+        "problem": source.info().problem,
+        "manifest": source.upstream.manifest().map(|(manifest, _)| json!({
+            "address": manifest.address,
+            "objects": manifest.objects,
+            "state": manifest_state(&manifest),
+        })),
     })
+}
+
+/// Whether a manifest answers, and whether it is being read.
+fn manifest_state(manifest: &ManifestInfo) -> &'static str {
+    match (manifest.is_read, manifest.is_reading) {
+        (false, true) => "reading",
+        (true, true) => "reading anew",
+        (true, false) => "read",
+        (false, false) => "not read",
+    }
 }
 
 fn trace(trace: &Trace) -> Value {

@@ -76,7 +76,7 @@ pub struct OriginUrl {
     pub(crate) bucket: String,
     /// Empty, or ends in `/`.
     pub(crate) prefix: String,
-    /// For the web: the key of the one object, or of the manifest.
+    /// For the web: the key of the one object, or of the manifest. None: a directory, which only a manifest can list.
     pub(crate) web_object: Option<String>,
 }
 
@@ -102,6 +102,41 @@ impl OriginUrl {
     /// What all keys of it start with: empty, or ends in `/`.
     pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// The address of one file: the origin that it lies in, and its key there.
+    ///
+    /// # Errors
+    /// It is no address, or one of no file.
+    pub fn file(text: &str) -> Result<(Self, String), OriginUrlError> {
+        let mut url: Self = text.parse()?;
+        let key = match (&url.web_object, url.scheme.is_web()) {
+            (Some(object), _) => object.clone(),
+            (None, true) => String::new(),
+            (None, false) => url.prefix.trim_end_matches('/').to_owned(),
+        };
+        if key.is_empty() || text.ends_with('/') {
+            return Err(refuse(&format!("{text:?}"), "it must name a file"));
+        }
+        url.prefix = key.rfind('/').map_or("", |slash| &key[..=slash]).to_owned();
+        Ok((url, key))
+    }
+
+    /// The address of the file `key` below it.
+    pub fn with_file(&self, key: &str) -> String {
+        let below = key.strip_prefix(&self.prefix).unwrap_or(key);
+        let directory = Self { web_object: None, ..self.clone() }.to_string();
+        let shown = match self.scheme {
+            Scheme::File | Scheme::Http | Scheme::Https => utf8_percent_encode(below, SHOWN_ENCODED).to_string(),
+            _ => below.to_owned(),
+        };
+        let slash = if directory.ends_with('/') { "" } else { "/" };
+        format!("{directory}{slash}{shown}")
+    }
+
+    /// The address of a file of this machine, by its absolute path.
+    pub fn of_path(path: &str) -> String {
+        format!("file:///{}", utf8_percent_encode(path.trim_start_matches('/'), SHOWN_ENCODED))
     }
 
     /// Whether it names a manifest: a list of objects on a web server.
@@ -167,7 +202,7 @@ impl fmt::Display for OriginUrl {
         match self.scheme {
             Scheme::File => write!(f, "file:///{}", utf8_percent_encode(path, SHOWN_ENCODED)),
             Scheme::Http | Scheme::Https => {
-                let object = self.web_object.as_deref().unwrap_or_default();
+                let object = self.web_object.as_deref().unwrap_or(&self.prefix);
                 write!(f, "{scheme}://{}/{}", self.host, utf8_percent_encode(object, SHOWN_ENCODED))
             }
             _ => {
@@ -205,15 +240,15 @@ fn parse_web(scheme: Scheme, host: &str, path: &str) -> Result<OriginUrl, String
         return Err("an encoded slash, a NUL or a backslash cannot be addressed exactly".to_owned());
     }
     let object = decode(path)?;
-    if object.is_empty() || object.ends_with('/') {
-        return Err("a web server has no listing: name one object or a `.manifest.jsonl` or `.manifest.csv`".to_owned());
+    if !object.is_empty() {
+        crate::key::check(&object).map_err(|why| why.to_string())?;
     }
-    crate::key::check(&object).map_err(|why| why.to_string())?;
     let prefix = object.rfind('/').map_or("", |slash| &object[..=slash]).to_owned();
     let port = if scheme == Scheme::Http { ":80" } else { ":443" };
     let host = host.to_ascii_lowercase();
     let host = host.strip_suffix(port).unwrap_or(&host).to_owned();
-    Ok(OriginUrl { scheme, host, bucket: String::new(), prefix, web_object: Some(object) })
+    let web_object = Some(object).filter(|object| !object.is_empty() && !object.ends_with('/'));
+    Ok(OriginUrl { scheme, host, bucket: String::new(), prefix, web_object })
 }
 
 /// `[datasets/|models/|spaces/]org/repo[@revision][/path]`.
@@ -302,6 +337,8 @@ mod tests {
         check("hf://org/model", "models/org/model@main", "");
         check("http://host:8080/d/a%20b.bin", "", "d/");
         check("https://host:443/x.manifest.jsonl", "", "");
+        check("https://host/a/b/", "", "a/b/");
+        check("https://host", "", "");
     }
 
     #[test]
@@ -317,9 +354,6 @@ mod tests {
             "file:///a/../b",
             "s3://b//x",
             "s3://b/a//x",
-            "http://h/",
-            "http://h",
-            "http://h/a/",
             "http://h/a?b=1",
             "http://h/a%2Fb",
             "hf://org",
@@ -336,6 +370,24 @@ mod tests {
         assert!(!error.to_string().contains("topsecret"), "{error}");
         let error = "http://me:topsecret@host/x".parse::<OriginUrl>().expect_err("refused");
         assert!(!error.to_string().contains("topsecret"), "{error}");
+    }
+
+    #[test]
+    fn a_file_lies_in_an_origin_under_a_key() {
+        let check = |text: &str, origin: &str, key: &str| {
+            let (url, found) = OriginUrl::file(text).expect(text);
+            assert_eq!((url.with_file(&found).as_str(), found.as_str()), (text, key));
+            assert_eq!(url.prefix(), origin, "{text}");
+        };
+        check("s3://ml/manifests/a.csv", "manifests/", "manifests/a.csv");
+        check("s3://ml/a.csv", "", "a.csv");
+        check("file:///tmp/a%20b.jsonl", "tmp/", "tmp/a b.jsonl");
+        check("file:///a.csv", "", "a.csv");
+        check("https://h/x.csv", "", "x.csv");
+        check("https://h:8/d/x.csv", "d/", "d/x.csv");
+        for text in ["s3://ml", "s3://ml/", "s3://ml/d/", "https://h/d/", "file:///"] {
+            assert!(OriginUrl::file(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! no message holds a credential. A listing is whole or ends in an error.
 //!
 //! Not here: what is remembered of an origin (`catalog`), kept of it (`store`), or asked of it and when (`node`).
-//! Nothing is written to an origin.
+//! To an origin whole objects are written, and only when asked for (`upload`).
 
 mod address;
 mod connect;
@@ -13,13 +13,11 @@ mod error;
 mod explain;
 mod files;
 mod files_list;
-mod http_list;
 mod key;
 mod list_json;
 mod list_page;
 mod list_xml;
 mod listing;
-mod manifest;
 mod metrics;
 mod origin;
 mod pages;
@@ -31,7 +29,9 @@ mod remote_read;
 mod retry;
 mod settings;
 mod transport;
+mod upload;
 mod version;
+mod web;
 
 pub use address::{OriginUrl, OriginUrlError, Scheme};
 pub use error::{OriginError, OriginErrorKind};
@@ -40,4 +40,7 @@ pub use metrics::{OriginFamilies, OriginMetrics};
 pub use origin::{ObjectMeta, Origin, Proof};
 pub use parallel::{KeySpan, Part, PartListing};
 pub use read::ReadStream;
+pub use remote_list::VersionListing;
 pub use settings::{Credentials, OriginSettings};
+pub use upload::Upload;
+pub use version::Stated;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::ObjectMeta;
 use crate::error::OriginError;
 use crate::files_list::FilesList;
-use crate::http_list::HttpList;
 use crate::metrics::OriginMetrics;
 use crate::remote_list::RemoteList;
+use crate::web::WebList;
 
 /// Entries of a batch: what S3 gives at most in one answer. Batches may be shorter.
 pub(crate) const BATCH: usize = 1000;
@@ -49,7 +49,7 @@ pub struct Listing {
 pub(crate) enum Engine {
     Remote(Box<RemoteList>),
     Files(FilesList),
-    Http(HttpList),
+    Web(WebList),
     Refused(OriginError),
 }
 
@@ -67,7 +67,7 @@ impl Listing {
         let next = match &mut self.engine {
             Engine::Remote(list) => Box::pin(list.next_batch()).await,
             Engine::Files(list) => list.next_batch().await,
-            Engine::Http(list) => Box::pin(list.next_batch()).await,
+            Engine::Web(list) => Box::pin(list.next_batch()).await,
             Engine::Refused(error) => Err(error.clone()),
         };
         next.inspect_err(|error| {
@@ -80,7 +80,7 @@ impl Listing {
     pub fn hidden(&self) -> u64 {
         match &self.engine {
             Engine::Files(list) => list.hidden(),
-            Engine::Remote(_) | Engine::Http(_) | Engine::Refused(_) => 0,
+            Engine::Remote(_) | Engine::Web(_) | Engine::Refused(_) => 0,
         }
     }
 }

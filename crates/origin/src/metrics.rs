@@ -27,6 +27,7 @@ pub(crate) enum Op {
     Get,
     Head,
     List,
+    Put,
 }
 
 impl Op {
@@ -35,6 +36,7 @@ impl Op {
             Self::Get => "get",
             Self::Head => "head",
             Self::List => "list",
+            Self::Put => "put",
         }
     }
 }

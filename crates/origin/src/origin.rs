@@ -9,14 +9,17 @@ use forebay_model::{ByteRange, OriginId, TimestampNs, Version};
 use crate::error::{OriginError, OriginErrorKind};
 use crate::files::Files;
 use crate::files_list::FilesList;
-use crate::http_list::{HttpList, Web};
 use crate::listing::{self, Listing};
 use crate::metrics::OriginMetrics;
 use crate::parallel::{KeySpan, PartListing};
 use crate::read::{self, ReadStream};
 use crate::remote::Remote;
 use crate::remote_list::RemoteList;
+use crate::remote_list::VersionListing;
 use crate::remote_read::RemoteRead;
+use crate::upload::{self, FileUpload, RemoteUpload, Upload};
+use crate::version::{Stated, version_of_stated};
+use crate::web::{Web, WebList};
 use crate::{OriginSettings, OriginUrl, Scheme};
 
 /// What is known of an object.
@@ -78,7 +81,8 @@ impl Origin {
     }
 
     /// The same, counted in `metrics`.
-    pub fn open_counted(settings: OriginSettings, metrics: OriginMetrics) -> Result<Self, OriginError> {
+    pub fn open_counted(mut settings: OriginSettings, metrics: OriginMetrics) -> Result<Self, OriginError> {
+        settings.has_manifest |= settings.url.is_manifest();
         let resolved = settings.resolve(&|name| std::env::var(name).ok())?;
         let id = Arc::new(resolved.id.clone());
         let engine = match settings.url.scheme() {
@@ -137,7 +141,7 @@ impl Origin {
             Err(error) => Err(error),
             Ok(()) => match &self.engine {
                 Engine::Store(remote) => Box::pin(remote.has_prefix(prefix, deadline)).await,
-                Engine::Web(_, web) => Box::pin(web.has_prefix(prefix, deadline)).await,
+                Engine::Web(_, web) => web.has_prefix(prefix),
                 Engine::Files(files) => files.has_prefix(prefix, deadline).await,
             },
         })
@@ -149,7 +153,7 @@ impl Origin {
             Engine::Store(_) => 1_000,
             // Each name is looked at by itself, which is cheaper than a lookup.
             Engine::Files(_) => 16,
-            // Each name may be asked for, where the manifest tells no more than names.
+            // There is no more than one.
             Engine::Web(..) => 1,
         }
     }
@@ -172,7 +176,7 @@ impl Origin {
             (Ok(()), Engine::Store(remote)) => {
                 listing::Engine::Remote(Box::new(RemoteList::new(Arc::clone(remote), prefix)))
             }
-            (Ok(()), Engine::Web(_, web)) => listing::Engine::Http(HttpList::new(web.clone(), prefix)),
+            (Ok(()), Engine::Web(_, web)) => listing::Engine::Web(WebList::new(web.clone(), prefix)),
             (Ok(()), Engine::Files(files)) => listing::Engine::Files(FilesList::new(files.clone(), prefix)),
         };
         Listing::new(engine, self.metrics.clone())
@@ -186,7 +190,9 @@ impl Origin {
         let checked = check_prefix(prefix).and_then(|()| crate::key::check_prefix(scheme, prefix));
         match (checked, &self.engine) {
             (Err(error), _) => PartListing::refused(error, self.metrics.clone()),
-            (Ok(()), Engine::Store(remote)) if remote.lists_ranges() => PartListing::parallel(remote, prefix, gaps),
+            (Ok(()), Engine::Store(remote)) if remote.lists_ranges() => {
+                PartListing::parallel(remote, prefix, gaps, false)
+            }
             (Ok(()), _) => PartListing::whole(self.list(prefix), gaps, self.metrics.clone()),
         }
     }
@@ -194,6 +200,44 @@ impl Origin {
     /// Whether [`Self::list_parts`] lists the gaps alone, and says what it has covered.
     pub fn lists_ranges(&self) -> bool {
         matches!(&self.engine, Engine::Store(remote) if remote.lists_ranges())
+    }
+
+    /// All objects below `prefix`, whatever their depth, by many listers. None: this kind of origin lists level by level. Must be
+    /// called in a runtime.
+    pub fn list_all(&self, prefix: &str) -> Option<PartListing> {
+        match &self.engine {
+            Engine::Store(remote) if remote.lists_ranges() => {
+                Some(PartListing::parallel(remote, prefix, vec![KeySpan::whole()], true))
+            }
+            _ => None,
+        }
+    }
+
+    /// The current versions of all objects below `prefix` with their ids, one page after the other. None: this kind of origin
+    /// is not asked for them.
+    pub fn list_versions(&self, prefix: &str) -> Option<VersionListing> {
+        match &self.engine {
+            Engine::Store(remote) if remote.lists_versions() => {
+                Some(VersionListing::new(Arc::clone(remote), prefix, self.metrics.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The version that `stated` proves, as a listing would give it. None: it proves none here.
+    pub fn version_of(&self, stated: &Stated<'_>) -> Option<Version> {
+        version_of_stated(self.settings.url.scheme(), stated)
+    }
+
+    /// Begins to write the object `key`. Nobody sees it before it is whole.
+    pub async fn upload(&self, key: &str, deadline: Instant) -> Result<Upload, OriginError> {
+        let begun = match &self.engine {
+            Engine::Store(remote) | Engine::Web(remote, _) => {
+                RemoteUpload::begin(Arc::clone(remote), key).map(|upload| upload::Engine::Remote(Box::new(upload)))
+            }
+            Engine::Files(files) => FileUpload::begin(files.clone(), key, deadline).await.map(upload::Engine::File),
+        };
+        self.counted(begun.map(|engine| Upload::new(engine, self.metrics.clone())))
     }
 
     /// Bytes `range` of `version` of the object `key`, whose size is `size`. Returns when the origin has answered and the
@@ -207,13 +251,27 @@ impl Origin {
         range: ByteRange,
         deadline: Instant,
     ) -> Result<ReadStream, OriginError> {
+        self.read_by_id(key, None, version, size, range, deadline).await
+    }
+
+    /// The same of an object that may have been replaced since: where the origin keeps old versions, it is asked for the one with
+    /// that id. Its bytes are still proved to be those of `version`.
+    pub async fn read_by_id(
+        &self,
+        key: &str,
+        id: Option<&str>,
+        version: &Version,
+        size: u64,
+        range: ByteRange,
+        deadline: Instant,
+    ) -> Result<ReadStream, OriginError> {
         if range.end > size {
             let what = format!("GET {key}: bytes {}-{} are not in an object of {size}", range.start, range.end);
             return self.counted(Err(OriginError::new(OriginErrorKind::Invalid, what)));
         }
         let opened = match &self.engine {
             Engine::Store(remote) | Engine::Web(remote, _) => {
-                let open = RemoteRead::open(Arc::clone(remote), key, version, size, range, deadline);
+                let open = RemoteRead::open(Arc::clone(remote), (key, id), version, size, range, deadline);
                 Box::pin(open).await.map(|read| read::Engine::Remote(Box::new(read)))
             }
             Engine::Files(files) => files.read(key, version, size, range, deadline).await.map(read::Engine::File),

@@ -47,6 +47,8 @@ pub(crate) trait Pager: Send + Sync + 'static {
 pub(crate) struct RemotePager {
     remote: Arc<Remote>,
     prefix: Arc<str>,
+    /// All depths, and no prefixes.
+    is_deep: bool,
 }
 
 /// A way through the pages of a store.
@@ -59,8 +61,8 @@ pub(crate) struct RemotePages {
 }
 
 impl RemotePager {
-    pub(crate) fn new(remote: Arc<Remote>, prefix: &str) -> Self {
-        Self { remote, prefix: prefix.into() }
+    pub(crate) fn new(remote: Arc<Remote>, prefix: &str, is_deep: bool) -> Self {
+        Self { remote, prefix: prefix.into(), is_deep }
     }
 
     /// What is given out of a page: sorted, without the prefix itself. And what is held back for the next page: some servers send
@@ -122,7 +124,8 @@ impl Pager for RemotePager {
                     Some(lister) => lister,
                     None => {
                         let start_after = (!after.is_empty()).then(|| after.to_string());
-                        let options = options::ListOptions { limit: Some(BATCH), start_after, ..Default::default() };
+                        let (limit, recursive) = (Some(BATCH), self.is_deep);
+                        let options = options::ListOptions { limit, start_after, recursive, ..Default::default() };
                         attempt.service.list_dyn(&attempt.context, &prefix, OpList::from(options))?
                     }
                 };
@@ -168,7 +171,7 @@ mod tests {
         let settings = OriginSettings::new("s3://b".parse().expect("an address"));
         let resolved = settings.resolve(&|_| None).expect("resolves");
         let remote = Remote::new(settings, resolved, crate::OriginMetrics::default()).expect("opens");
-        let pager = RemotePager::new(Arc::new(remote), "d/");
+        let pager = RemotePager::new(Arc::new(remote), "d/", false);
         let check = |objects: &[&str],
                      prefixes: &[&str],
                      more: bool,

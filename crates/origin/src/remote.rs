@@ -139,6 +139,11 @@ impl Remote {
             && !self.lists_in_disorder.load(Ordering::Relaxed)
     }
 
+    /// Whether it may be asked for the ids of versions.
+    pub(crate) fn lists_versions(&self) -> bool {
+        self.scheme() == Scheme::S3 && self.attempt().service.capability_dyn().list_with_versions
+    }
+
     /// Whether any key starts with `prefix`.
     pub(crate) async fn has_prefix(&self, prefix: &str, deadline: Instant) -> Result<bool, OriginError> {
         key::check_prefix(self.scheme(), prefix)?;

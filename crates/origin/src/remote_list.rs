@@ -10,7 +10,7 @@ use opendal::raw::oio::{self, ListDyn};
 use crate::error::{OriginError, OriginErrorKind};
 use crate::explain::{Failure, explain};
 use crate::listing::{BATCH, Listed};
-use crate::metrics::Op;
+use crate::metrics::{Op, OriginMetrics};
 use crate::remote::{Remote, Try};
 use crate::transport::{Notes, noting};
 use crate::{Scheme, retry};
@@ -26,6 +26,8 @@ pub(crate) struct RemoteList {
     batch_start: Option<String>,
     entries_seen: bool,
     ended: bool,
+    /// The ids of the batch, where current versions of all depths are listed.
+    ids: Option<Vec<Option<Arc<str>>>>,
 }
 
 impl RemoteList {
@@ -38,6 +40,7 @@ impl RemoteList {
             batch_start: None,
             entries_seen: false,
             ended: false,
+            ids: None,
         }
     }
 
@@ -61,6 +64,9 @@ impl RemoteList {
     fn take(&mut self, entry: &oio::Entry) -> Result<(), OriginError> {
         let (path, meta) = (entry.path(), entry.metadata());
         self.entries_seen = true;
+        if self.ids.is_some() && (meta.is_deleted() || meta.is_current() == Some(false)) {
+            return Ok(());
+        }
         let is_tree = matches!(self.remote.scheme(), Scheme::Hdfs | Scheme::Hf);
         let is_itself = path == self.prefix || (is_tree && (path == "/" || path == self.prefix.trim_end_matches('/')));
         if is_itself {
@@ -79,7 +85,12 @@ impl RemoteList {
             // `/` at the root stands for all keys that start with a slash, which no name can show.
             let slash = if path.ends_with('/') { "" } else { "/" };
             self.batch.push(Listed::Prefix { key: format!("{path}{slash}").into() });
+            self.ids.iter_mut().for_each(|ids| ids.push(None));
         } else {
+            if let Some(ids) = &mut self.ids {
+                // Written while the bucket kept no versions: another one of that name replaces it.
+                ids.push(meta.version().filter(|id| *id != "null" && !id.is_empty()).map(Into::into));
+            }
             let described = self.remote.describe(path, meta, meta.content_length())?;
             self.batch.push(Listed::Object { key: path.into(), meta: described });
         }
@@ -140,7 +151,13 @@ impl RemoteList {
 
     fn start(&self) -> Result<(Try, oio::Lister), OriginError> {
         let attempt = self.remote.attempt();
-        let arguments = OpList::from(options::ListOptions { limit: Some(BATCH), ..Default::default() });
+        let arguments = OpList::from(options::ListOptions {
+            limit: Some(BATCH),
+            recursive: self.ids.is_some(),
+            // With the current versions come the marks of deleted ones, which are left out.
+            deleted: self.ids.is_some(),
+            ..Default::default()
+        });
         let lister = attempt.service.list_dyn(&attempt.context, &self.prefix, arguments);
         let lister = lister.map_err(|error| {
             let failure = explain(self.remote.scheme(), Op::List, &error, &Notes::default());
@@ -155,5 +172,26 @@ impl RemoteList {
 
     fn error(&self, kind: OriginErrorKind, what: &str) -> OriginError {
         self.remote.error(Op::List, &self.prefix, kind, what)
+    }
+}
+
+/// The current versions of all objects below a prefix, whatever their depth.
+pub struct VersionListing {
+    list: RemoteList,
+    metrics: OriginMetrics,
+}
+
+impl VersionListing {
+    pub(crate) fn new(remote: Arc<Remote>, prefix: &str, metrics: OriginMetrics) -> Self {
+        let mut list = RemoteList::new(remote, prefix);
+        list.ids = Some(Vec::new());
+        Self { list, metrics }
+    }
+
+    /// The next objects, each with the id of its version where it has one that outlives it. None: that were all.
+    pub async fn next_batch(&mut self) -> Result<Option<Vec<(Listed, Option<Arc<str>>)>>, OriginError> {
+        let batch = Box::pin(self.list.next_batch()).await.inspect_err(|error| self.metrics.failed(error.kind))?;
+        let ids = self.list.ids.replace(Vec::new()).unwrap_or_default();
+        Ok(batch.map(|batch| batch.into_iter().zip(ids).collect()))
     }
 }

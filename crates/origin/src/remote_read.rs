@@ -29,6 +29,8 @@ const SKIP_MAX: u64 = 64 << 20;
 pub(crate) struct RemoteRead {
     remote: Arc<Remote>,
     key: Arc<str>,
+    /// By which an old version is asked for.
+    id: Option<Arc<str>>,
     version: Version,
     size: u64,
     position: u64,
@@ -56,7 +58,7 @@ impl RemoteRead {
     /// Sends the first request and checks its answer.
     pub(crate) async fn open(
         remote: Arc<Remote>,
-        object: &str,
+        (object, id): (&str, Option<&str>),
         version: &Version,
         size: u64,
         range: ByteRange,
@@ -66,6 +68,7 @@ impl RemoteRead {
         let mut read = Self {
             remote,
             key: object.into(),
+            id: id.map(Into::into),
             version: version.clone(),
             size,
             position: range.start,
@@ -192,6 +195,7 @@ impl RemoteRead {
         let wanted = Wanted {
             scheme,
             version: self.version.clone(),
+            id: self.id.clone(),
             size: self.size,
             range,
             unproved: self.remote.settings.allow_unproved,
@@ -221,6 +225,7 @@ impl RemoteRead {
 struct Wanted {
     scheme: Scheme,
     version: Version,
+    id: Option<Arc<str>>,
     size: u64,
     range: ByteRange,
     unproved: bool,
@@ -246,6 +251,9 @@ async fn open(attempt: &Try, object: &str, wanted: &Wanted) -> Result<Opened, Mi
         Version::Id(generation) => arguments.if_version_match = Some(generation.to_string()),
         Version::Etag(etag) if capability.read_with_if_match => arguments.if_match = Some(etag.to_string()),
         Version::Etag(_) | Version::Stamp { .. } => {}
+    }
+    if capability.read_with_version {
+        arguments.version = wanted.id.as_deref().map(str::to_owned);
     }
     let (_, arguments, _): (BytesRange, OpRead, OpReader) = arguments.into();
     let reader = attempt.service.read_dyn(&attempt.context, object, arguments)?;

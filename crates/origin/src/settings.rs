@@ -79,6 +79,8 @@ pub struct OriginSettings {
     /// Take objects that the origin cannot prove a version of (a web server with neither etag nor time). Right only for
     /// sources that are `immutable`.
     pub allow_unproved: bool,
+    /// A manifest says which objects there are: a web server need not be one object. What is not listed is not looked for.
+    pub has_manifest: bool,
     /// Added before each request: for demonstrations and tests.
     pub injected_latency: Duration,
     /// Certificates of a private authority, PEM, trusted besides those of the system.
@@ -101,6 +103,7 @@ impl OriginSettings {
             stall: STALL,
             requester_pays: false,
             allow_unproved: false,
+            has_manifest: false,
             injected_latency: Duration::ZERO,
             ca_file: None,
         }
@@ -116,6 +119,10 @@ impl OriginSettings {
             Scheme::Hf => self.endpoint.clone().or_else(|| env(&["HF_ENDPOINT"])),
             _ => self.endpoint.clone(),
         };
+        if url.scheme.is_web() && url.web_object.is_none() && !self.has_manifest {
+            let what = "a web server has no listing: name one object or a `.manifest.jsonl` or `.manifest.csv`, or give a manifest";
+            return Err(invalid(format!("{url}: {what}")));
+        }
         let is_given = given.is_some();
         let endpoint = match given {
             Some(_) if matches!(url.scheme, Scheme::File | Scheme::Hdfs | Scheme::Http | Scheme::Https) => {

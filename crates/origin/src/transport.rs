@@ -169,6 +169,7 @@ impl HttpTransport for Transport {
         match operation {
             Some(Operation::Read) => self.metrics.request(Op::Get, self.latency).await,
             Some(Operation::List) => self.metrics.request(Op::List, self.latency).await,
+            Some(Operation::Write) => self.metrics.request(Op::Put, self.latency).await,
             Some(_) => self.metrics.request(Op::Head, self.latency).await,
             None => {}
         }
@@ -358,6 +359,9 @@ fn listing_root(scheme: Scheme) -> Option<&'static str> {
 fn check_listing(text: &[u8], root: &str) -> Result<()> {
     let (head, tail) = (&text[..text.len().min(1024)], &text[text.len().saturating_sub(128)..]);
     let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+    // The same of all versions.
+    let root =
+        if root == "ListBucketResult" && head.contains("<ListVersionsResult") { "ListVersionsResult" } else { root };
     let is_empty_element = || head.trim_end().ends_with("/>");
     if head.contains(&format!("<{root}")) && (tail.contains(&format!("</{root}>")) || is_empty_element()) {
         return Ok(());

@@ -23,6 +23,34 @@ pub(crate) fn version_of(scheme: Scheme, meta: &Metadata, size: u64) -> Option<V
     Some(Version::Stamp { mtime, size, file: None })
 }
 
+/// What a manifest states of an object.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stated<'a> {
+    /// Its size.
+    pub size: u64,
+    /// Its strong etag, without quotes.
+    pub etag: Option<&'a str>,
+    /// The id of its version, or its generation.
+    pub version_id: Option<&'a str>,
+    /// Its modification time.
+    pub mtime: Option<TimestampNs>,
+    /// Change time and inode number of a file.
+    pub file: Option<(TimestampNs, u64)>,
+}
+
+/// The version that `stated` proves at `scheme`: the same as [`version_of`] gives for that object.
+pub(crate) fn version_of_stated(scheme: Scheme, stated: &Stated<'_>) -> Option<Version> {
+    let etag = || stated.etag.and_then(strong_etag).map(|etag| Version::Etag(etag.into()));
+    let stamp = |file| stated.mtime.map(|mtime| Version::Stamp { mtime, size: stated.size, file });
+    match scheme {
+        Scheme::Gs => stated.version_id.map(|generation| Version::Id(generation.into())),
+        Scheme::File => stamp(stated.file),
+        Scheme::Hdfs => stamp(None),
+        // What they give themselves is an etag, where they have one.
+        Scheme::S3 | Scheme::Az | Scheme::Oss | Scheme::Cos | Scheme::Hf | Scheme::Http | Scheme::Https => etag(),
+    }
+}
+
 /// Modification time, in the precision that listing and HEAD have in common: HTTP dates have whole seconds.
 pub(crate) fn mtime_of(scheme: Scheme, meta: &Metadata) -> Option<TimestampNs> {
     let time = meta.last_modified()?.into_inner();
@@ -57,6 +85,18 @@ mod tests {
         for text in ["", "\"\"", "W/\"abc\""] {
             assert_eq!(strong_etag(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_manifest_states_is_what_a_listing_gives() {
+        let stated =
+            Stated { size: 7, etag: Some("e-2"), version_id: Some("v9"), mtime: Some(TimestampNs(5)), file: None };
+        let check = |scheme, expected| assert_eq!(version_of_stated(scheme, &stated), expected, "{scheme:?}");
+        check(Scheme::S3, Some(Version::Etag("\"e-2\"".into())));
+        check(Scheme::Gs, Some(Version::Id("v9".into())));
+        check(Scheme::File, Some(Version::Stamp { mtime: TimestampNs(5), size: 7, file: None }));
+        assert_eq!(version_of_stated(Scheme::S3, &Stated { etag: None, ..stated }), None);
+        assert_eq!(version_of_stated(Scheme::File, &Stated { mtime: None, ..stated }), None);
     }
 
     #[test]

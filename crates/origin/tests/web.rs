@@ -4,7 +4,7 @@
 mod support;
 
 use forebay_model::{ByteRange, Version};
-use forebay_origin::{Listed, Origin, OriginErrorKind, OriginSettings, Proof};
+use forebay_origin::{Origin, OriginErrorKind, OriginSettings, Proof};
 use support::{Fault, Server, keys, list, read, read_all, soon};
 
 fn settings(server: &Server, path: &str) -> OriginSettings {
@@ -34,52 +34,21 @@ async fn one_object() {
 }
 
 #[tokio::test]
-async fn a_manifest_of_many_objects() {
+async fn what_a_manifest_lists_is_asked_for_and_nothing_is_listed() {
     let server = Server::start().await;
-    let mut text = String::new();
-    for n in 0..1500 {
-        server.put(&format!("set/c{}/f{n:04}", n % 3), format!("{n}"));
-        let etag = server.world.lock().objects[&format!("set/c{}/f{n:04}", n % 3)].1.clone();
-        let etag = etag.trim_matches('"');
-        text.push_str(&format!(
-            "{{\"path\":\"c{}/f{n:04}\",\"size\":{},\"etag\":\"{etag}\"}}\n",
-            n % 3,
-            n.to_string().len()
-        ));
+    server.put("set/a", "some bytes");
+    for path in ["set/x.manifest.jsonl", "set/"] {
+        let mut settings = settings(&server, path);
+        settings.has_manifest = true;
+        let origin = Origin::open(settings).unwrap();
+        assert_eq!((origin.prefix(), origin.proof()), ("set/", Proof::Response));
+        assert_eq!(read_all(&origin, "set/a").await.unwrap(), b"some bytes");
+        assert_eq!(origin.stat("set/b", soon()).await.unwrap_err().kind, OriginErrorKind::NotFound);
+        assert_eq!(list(&origin, "set/").await.unwrap_err().kind, OriginErrorKind::Unsupported);
+        origin.probe().await.unwrap();
     }
-    server.put("set/plain", "no size given");
-    text.push_str(&format!("{{\"url\":\"{}/set/plain\"}}\n", server.endpoint));
-    server.put("set/x.manifest.jsonl", text);
-    let origin = origin(&server, "set/x.manifest.jsonl");
-    assert_eq!(keys(&list(&origin, "set/").await.unwrap()), ["set/c0/", "set/c1/", "set/c2/", "set/plain"]);
-    let listed = list(&origin, "set/c1/").await.unwrap();
-    assert_eq!(listed.len(), 500);
-    // The lines with size and etag cost no request; the other one a HEAD, and the manifest one.
-    assert_eq!((server.requests("HEAD"), server.requests("GET")), (2, 1));
-    for entry in &listed[..5] {
-        let Listed::Object { key, meta } = entry else { panic!("an object") };
-        let range = ByteRange::new(0, meta.size);
-        let number: u64 = key[8..].parse().unwrap();
-        assert_eq!(read(&origin, key, meta, range).await.unwrap(), number.to_string().into_bytes());
-    }
-    assert_eq!(read_all(&origin, "set/plain").await.unwrap(), b"no size given");
-    assert_eq!(origin.stat("set/x.manifest.jsonl", soon()).await.unwrap_err().kind, OriginErrorKind::NotFound);
-    assert!(!origin.has_prefix("set/c9/", soon()).await.unwrap());
-    // The manifest promises another content than the server has.
-    let Listed::Object { key, meta } = &listed[7] else { panic!("an object") };
-    server.put(key, "?".repeat(meta.size as usize));
-    let error = read(&origin, key, meta, ByteRange::new(0, meta.size)).await.unwrap_err();
-    assert_eq!(error.kind, OriginErrorKind::Changed, "{error}");
-}
-
-#[tokio::test]
-async fn a_broken_manifest_is_an_error_and_not_a_short_listing() {
-    let server = Server::start().await;
-    server.put("x.manifest.csv", "path,size\na,1\nb,many\n");
-    let origin = origin(&server, "x.manifest.csv");
-    let error = list(&origin, "").await.unwrap_err();
-    assert_eq!(error.kind, OriginErrorKind::Invalid, "{error}");
-    assert!(error.message.contains("line 3"), "{error}");
+    let error = Origin::open(settings(&server, "set/")).unwrap_err();
+    assert!(error.message.contains("give a manifest"), "{error}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::{
     Body, ByteRange, ByteSize, Content, Fault, FaultKind, Found, ListedPage, NsPath, ObjectEvent, Refreshed, ReplyBody,
-    Request, SourceChange, SourceInfo, SourceSpec, Trace,
+    Request, Snapshot, SourceChange, SourceInfo, SourceSpec, Trace,
 };
 use forebay_wire::{Connection, PAYLOAD_MAX, WireError};
 use tokio::net::UnixStream;
@@ -51,6 +51,13 @@ impl RemoteNode {
             Fault::new(kind, error.to_string())
         })?;
         Ok((reply.result?, payload))
+    }
+
+    async fn ask_snapshot(&self, context: &Context, body: Body) -> Result<Snapshot, Fault> {
+        match self.ask(context, body).await? {
+            (ReplyBody::Snapshot(snapshot), _) => Ok(snapshot),
+            _ => Err(mismatch("question about a snapshot")),
+        }
     }
 
     async fn ask_sources(&self, context: &Context, body: Body) -> Result<Vec<SourceInfo>, Fault> {
@@ -159,6 +166,21 @@ impl Service for RemoteNode {
 
     async fn remove_source(&self, context: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
         one(self.ask_sources(context, Body::SourceRemove { path: path.clone() }).await?)
+    }
+
+    async fn snapshot(
+        &self,
+        context: &Context,
+        path: &NsPath,
+        name: &str,
+        to: Option<&str>,
+    ) -> Result<Snapshot, Fault> {
+        let body = Body::Snapshot { path: path.clone(), name: name.to_owned(), to: to.map(str::to_owned) };
+        self.ask_snapshot(context, body).await
+    }
+
+    async fn snapshot_state(&self, context: &Context, name: &str) -> Result<Snapshot, Fault> {
+        self.ask_snapshot(context, Body::SnapshotState { name: name.to_owned() }).await
     }
 
     async fn refresh(&self, context: &Context, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault> {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::{
-    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, ObjectEvent, Refreshed, SourceChange, SourceInfo,
-    SourceSpec, Trace,
+    ByteRange, ByteSize, Content, Fault, Found, ListedPage, NsPath, ObjectEvent, Refreshed, Snapshot, SourceChange,
+    SourceInfo, SourceSpec, Trace,
 };
 
 use crate::Context;
@@ -68,6 +68,14 @@ pub trait Service: Send + Sync + 'static {
 
     /// Takes the source at `path` away, and lets go of what is kept of it.
     async fn remove_source(&self, context: &Context, path: &NsPath) -> Result<SourceInfo, Fault>;
+
+    /// Begins to write down the versions of the source at `path`, as the snapshot `name`, in the file `to` or in a place of the
+    /// source's origin. It goes on by itself; if it was begun already, this tells how far it is.
+    async fn snapshot(&self, context: &Context, path: &NsPath, name: &str, to: Option<&str>)
+    -> Result<Snapshot, Fault>;
+
+    /// How far the snapshot `name` is, that was begun since the start.
+    async fn snapshot_state(&self, context: &Context, name: &str) -> Result<Snapshot, Fault>;
 
     /// Forgets what is known of `path`: attributes, absence and listing, and of a directory the names in it; with `recursive`,
     /// of all below it. Mounts of the node's process are told. An answer to a question that is asked after this is from after it.

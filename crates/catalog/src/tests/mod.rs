@@ -35,6 +35,7 @@ fn world_of(freshness: Freshness, disk: ByteSize) -> World {
         path: "/ml".parse().expect("a path"),
         origin: OriginId { scheme: "s3".into(), endpoint: "".into(), bucket: "b".into() },
         prefix: "".into(),
+        teller: None,
         freshness,
         added: TimestampNs(7),
     };

@@ -1,5 +1,6 @@
 //! Progress of long work: a bar on a terminal, a line every few seconds elsewhere, always on standard error.
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,6 +13,8 @@ use crate::output::span_text;
 
 /// Time between lines where there is no terminal: a log stays short, and a person sees that it lives.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Time between two questions about work that another process does.
+pub(crate) const POLL_EVERY: Duration = Duration::from_millis(200);
 /// Time between redraws of a bar.
 const BAR_EVERY: Duration = Duration::from_millis(100);
 
@@ -161,6 +164,50 @@ async fn show(progress: Weak<Progress>, every: Duration) {
                 bar.set_message(line);
             }
             None => eprintln!("{line}"),
+        }
+    }
+}
+
+/// Work of another process, whose end is not known: how much is done, and how fast.
+pub(crate) struct Meter {
+    started: Instant,
+    told: Cell<Instant>,
+    what: &'static str,
+    spinner: Option<ProgressBar>,
+}
+
+impl Meter {
+    /// Begins to measure `what`.
+    pub(crate) fn start(style: Style, what: &'static str) -> Self {
+        let spinner = (style == Style::Bar).then(|| {
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+                .with_style(ProgressStyle::default_spinner())
+        });
+        Self { started: Instant::now(), told: Cell::new(Instant::now()), what, spinner }
+    }
+
+    /// So much is done.
+    pub(crate) fn show(&self, doing: &str, done: u64) {
+        let rate = done as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        let line = format!("{doing}: {done} {}, {rate:.0}/s", self.what);
+        match &self.spinner {
+            Some(spinner) => {
+                spinner.set_message(line);
+                spinner.tick();
+            }
+            None if self.told.get().elapsed() >= LINE_EVERY => {
+                self.told.set(Instant::now());
+                eprintln!("{line}");
+            }
+            None => {}
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
         }
     }
 }

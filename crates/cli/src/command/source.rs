@@ -1,11 +1,12 @@
 //! `forebay source`: what is shown at which path, and by which rules.
 
 use forebay_client::Client;
-use forebay_model::{Setting, SourceChange, SourceInfo, SourceSpec};
+use forebay_model::{ManifestInfo, Setting, SourceChange, SourceInfo, SourceSpec};
 use serde_json::json;
 
 use super::Outcomes;
-use crate::args::{SourceArgs, SourceCommand, SourcePaths, SourceRules};
+use super::progress::{Meter, POLL_EVERY, Style};
+use crate::args::{SourceArgs, SourceCommand, SourcePaths, SourceRules, file_address};
 use crate::connect::principal;
 use crate::failure::Failure;
 use crate::origin::now;
@@ -22,7 +23,7 @@ pub(crate) async fn source(client: &Client, args: SourceArgs, output: &mut Outpu
             let spec = change(args.rules)?.applied(SourceSpec::new(args.path.clone(), origin.0, now()));
             let fault = |fault| Failure::fault(&args.path, &fault);
             let info = client.add_source(principal(), spec).await.map_err(fault)?;
-            changed("added", &info, output)
+            changed("added", &reading(client, info).await?, output)
         }
         SourceCommand::Set(args) => {
             let change = change(args.rules)?;
@@ -34,7 +35,7 @@ pub(crate) async fn source(client: &Client, args: SourceArgs, output: &mut Outpu
             }
             let fault = |fault| Failure::fault(&args.path, &fault);
             let info = client.set_source(principal(), &args.path, change).await.map_err(fault)?;
-            changed("changed", &info, output)
+            changed("changed", &reading(client, info).await?, output)
         }
         SourceCommand::Remove(SourcePaths { paths }) => {
             let mut outcomes = Outcomes::default();
@@ -50,6 +51,21 @@ pub(crate) async fn source(client: &Client, args: SourceArgs, output: &mut Outpu
     }
 }
 
+/// Waits until a manifest was read that is being read, and shows how far that is.
+async fn reading(client: &Client, mut info: SourceInfo) -> Result<SourceInfo, Failure> {
+    let mut meter = None;
+    while let Some(manifest) = info.manifest.as_ref().filter(|manifest| manifest.is_reading && !manifest.is_read) {
+        let meter = meter.get_or_insert_with(|| Meter::start(Style::of_process(), "lines"));
+        meter.show(&format!("reading {}", manifest.address), manifest.objects);
+        tokio::time::sleep(POLL_EVERY).await;
+        let path = info.spec.path.clone();
+        let all = client.sources(principal()).await.map_err(|fault| Failure::fault(&path, &fault))?;
+        let found = all.into_iter().find(|info| info.spec.path == path);
+        info = found.ok_or_else(|| Failure::failed(format!("{path} was removed meanwhile")))?;
+    }
+    Ok(info)
+}
+
 async fn list(client: &Client, output: &mut Output) -> Result<(), Failure> {
     let sources = client.sources(principal()).await.map_err(|fault| Failure::fault("source list", &fault))?;
     if output.is_json() {
@@ -62,8 +78,9 @@ async fn list(client: &Client, output: &mut Output) -> Result<(), Failure> {
     for info in &sources {
         let SourceSpec { path, origin, freshness, .. } = &info.spec;
         let problem = info.problem.as_deref().map_or(String::new(), |why| format!("  PROBLEM: {why}"));
+        let manifest = info.manifest.as_ref().map_or(String::new(), |manifest| format!("  by {}", manifest.address));
         let (path, origin) = (output.name(path.as_str()), output.name(origin));
-        output.line(format!("{path:<width$}  {origin}  {freshness}{problem}"))?;
+        output.line(format!("{path:<width$}  {origin}  {freshness}{}{problem}", output.name(&manifest)))?;
     }
     Ok(())
 }
@@ -97,6 +114,7 @@ fn print(info: &SourceInfo, output: &mut Output) -> Result<(), Failure> {
         ("quota", spec.quota.map_or_else(|| "none".to_owned(), |quota| quota.to_string())),
         ("priority", spec.priority.to_string()),
         ("read only", yes_or_no(spec.read_only).to_owned()),
+        ("manifest", info.manifest.as_ref().map_or_else(|| "none".to_owned(), manifest_text)),
         ("added", time_text(spec.added)),
         ("problem", text(&info.problem, "none")),
     ] {
@@ -114,13 +132,16 @@ fn changed(what: &str, info: &SourceInfo, output: &mut Output) -> Result<(), Fai
     }
     let (path, origin) = (output.name(info.spec.path.as_str()), output.name(&info.spec.origin));
     output.line(format!("{path} {what}: {origin}"))?;
+    if let Some(manifest) = info.manifest.as_ref().filter(|_| info.problem.is_none()) {
+        output.line(format!("its manifest: {}", output.name(&manifest_text(manifest))))?;
+    }
     match &info.problem {
         Some(why) => output.line(format!("its origin does not answer yet: {}", output.name(why))),
         None => Ok(()),
     }
 }
 
-fn object(SourceInfo { spec, proof, problem }: &SourceInfo) -> serde_json::Value {
+fn object(SourceInfo { spec, proof, problem, manifest }: &SourceInfo) -> serde_json::Value {
     json!({
         "event": "source",
         "path": spec.path,
@@ -135,6 +156,12 @@ fn object(SourceInfo { spec, proof, problem }: &SourceInfo) -> serde_json::Value
         "priority": spec.priority,
         "read_only": spec.read_only,
         "added": time_text(spec.added),
+        "manifest": manifest.as_ref().map(|manifest| json!({
+            "address": manifest.address,
+            "objects": manifest.objects,
+            "reading": manifest.is_reading,
+            "read": manifest.is_read,
+        })),
         "problem": problem,
     })
 }
@@ -152,6 +179,13 @@ fn change(rules: SourceRules) -> Result<SourceChange, Failure> {
             Some(Setting::To(read.0))
         }
     };
+    let manifest = match rules.manifest.as_deref() {
+        None => None,
+        Some("default") => Some(Setting::Default),
+        Some(text) => {
+            Some(Setting::To(file_address(text).map_err(|why| Failure::usage(format!("--manifest: {why}")))?))
+        }
+    };
     Ok(SourceChange {
         freshness: rules.freshness,
         endpoint,
@@ -161,7 +195,18 @@ fn change(rules: SourceRules) -> Result<SourceChange, Failure> {
         quota: rules.quota,
         priority: rules.priority,
         read_only: rules.read_only,
+        manifest,
     })
+}
+
+fn manifest_text(manifest: &ManifestInfo) -> String {
+    let ManifestInfo { address, objects, is_reading, is_read } = manifest;
+    match (is_read, is_reading) {
+        (true, false) => format!("{address}, {objects} objects"),
+        (true, true) => format!("{address}, {objects} objects; a new version of it is being read"),
+        (false, true) => format!("{address}, is being read: {objects} lines so far"),
+        (false, false) => format!("{address}, not read yet"),
+    }
 }
 
 fn yes_or_no(is: bool) -> &'static str {

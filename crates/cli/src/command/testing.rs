@@ -9,8 +9,8 @@ use bytes::Bytes;
 use forebay_client::Client;
 use forebay_model::{
     ByteRange, ByteSize, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry,
-    ListedPage, NsPath, ObjectEvent, OriginId, Refreshed, SourceChange, SourceInfo, SourceSpec, TimestampNs, Trace,
-    TraceState, Version,
+    ListedPage, NsPath, ObjectEvent, OriginId, Refreshed, Snapshot, SnapshotState, SourceChange, SourceInfo,
+    SourceSpec, TimestampNs, Trace, TraceState, Version,
 };
 use forebay_route::{Context, Handout, ReadNow, Service};
 
@@ -137,21 +137,50 @@ impl Service for Tree {
 
     async fn sources(&self, _: &Context) -> Result<Vec<SourceInfo>, Fault> {
         let spec = SourceSpec::new("/s".parse().expect("a path"), "s3://b".to_owned(), MTIME);
-        Ok(vec![SourceInfo { spec, proof: "precondition".to_owned(), problem: Some("it is away".to_owned()) }])
+        Ok(vec![SourceInfo {
+            spec,
+            proof: "precondition".to_owned(),
+            problem: Some("it is away".to_owned()),
+            manifest: None,
+        }])
     }
 
     async fn add_source(&self, _: &Context, spec: SourceSpec) -> Result<SourceInfo, Fault> {
-        Ok(SourceInfo { spec, proof: "precondition".to_owned(), problem: None })
+        Ok(SourceInfo { spec, proof: "precondition".to_owned(), problem: None, manifest: None })
     }
 
     async fn set_source(&self, context: &Context, path: &NsPath, change: SourceChange) -> Result<SourceInfo, Fault> {
         let known = self.sources(context).await?.into_iter().find(|info| info.spec.path == *path);
         let known = known.ok_or_else(|| Fault::new(FaultKind::NotFound, "there is no such source"))?;
-        Ok(SourceInfo { spec: change.applied(known.spec), proof: known.proof, problem: None })
+        Ok(SourceInfo { spec: change.applied(known.spec), proof: known.proof, problem: None, manifest: None })
     }
 
     async fn remove_source(&self, context: &Context, path: &NsPath) -> Result<SourceInfo, Fault> {
         self.set_source(context, path, SourceChange::default()).await
+    }
+
+    async fn snapshot(&self, context: &Context, _: &NsPath, name: &str, _: Option<&str>) -> Result<Snapshot, Fault> {
+        self.snapshot_state(context, name).await
+    }
+
+    async fn snapshot_state(&self, _: &Context, name: &str) -> Result<Snapshot, Fault> {
+        let state = if name == "bad" {
+            SnapshotState::Failed(Fault::new(FaultKind::Denied, "it may not be written"))
+        } else {
+            SnapshotState::Done
+        };
+        let path = format!("/.snapshots/{name}").parse().expect("a path");
+        let address = format!("s3://b/.forebay/snapshots/{name}.jsonl");
+        Ok(Snapshot {
+            name: name.to_owned(),
+            path,
+            address,
+            objects: 3,
+            bytes: 9,
+            old_versions: 3,
+            written: 200,
+            state,
+        })
     }
 
     async fn refresh(&self, _: &Context, path: &NsPath, recursive: bool) -> Result<Refreshed, Fault> {

@@ -51,7 +51,7 @@ pub(crate) struct ReadySource {
 }
 
 impl From<SourceInfo> for ReadySource {
-    fn from(SourceInfo { spec, proof, problem }: SourceInfo) -> Self {
+    fn from(SourceInfo { spec, proof, problem, .. }: SourceInfo) -> Self {
         let (path, freshness) = (spec.path.to_string(), spec.freshness.to_string());
         Self { path, origin: spec.origin, freshness, proof, problem }
     }

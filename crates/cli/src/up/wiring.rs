@@ -14,7 +14,7 @@ use forebay_client::Client;
 use forebay_cluster::Embedded;
 use forebay_fuse::{Mount, Passthrough};
 use forebay_model::{Fault, FaultKind, Freshness, NsPath, SourceSpec};
-use forebay_node::{Listener, Node, NodeParts, OpenSource, Source, upstream};
+use forebay_node::{Listener, ManifestFile, Node, NodeParts, OpenFile, OpenSource, Source, upstream};
 use forebay_origin::{OriginFamilies, Proof};
 use forebay_route::Service;
 use forebay_store::{DirectoryStats, Recovery, Store, StoreError, StoreOptions};
@@ -66,12 +66,15 @@ pub(crate) async fn start(settings: &Settings, limits: Limits, registry: &mut Re
     let store = open_store(engines::store(settings, limits)).await?;
     let sources = open_registry(settings, given.clone())?;
     let catalog = open_catalog(settings).await?;
+    let manifests = engines::state_directory(settings).map(|state| state.join("manifests"));
 
     let ours = registry.sub_registry_with_prefix("forebay");
     origins.register(ours);
     let node = Arc::new(Node::new(NodeParts {
         registry: sources,
-        open: source_opener(settings.clone(), origins),
+        open: source_opener(settings.clone(), origins.clone()),
+        open_file: file_opener(settings.clone(), origins),
+        manifests: manifests.ok_or_else(no_state_directory)?,
         store: Arc::clone(&store),
         catalog,
         fetch: engines::fetch(settings, limits),
@@ -156,6 +159,17 @@ fn source_opener(settings: Settings, origins: OriginFamilies) -> OpenSource {
     })
 }
 
+/// Opens the files of manifests and snapshots as they come.
+fn file_opener(settings: Settings, origins: OriginFamilies) -> OpenFile {
+    Box::new(move |spec, address| {
+        let invalid = |failure: Failure| Fault::new(FaultKind::Invalid, failure.to_string());
+        let counted = origins.of(spec.path.as_str());
+        let (origin, key) = crate::origin::open_file(spec, address, &settings, counted).map_err(invalid)?;
+        let is_in_bucket = !origin.id().bucket.is_empty();
+        Ok(ManifestFile { upstream: upstream(origin), key, address: address.to_owned(), is_in_bucket })
+    })
+}
+
 /// The source that a definition speaks of. Sends nothing.
 fn open_source(spec: &SourceSpec, settings: &Settings, origins: &OriginFamilies) -> Result<Source, Failure> {
     let origin = crate::origin::open(spec, settings, origins.of(spec.path.as_str()))?;
@@ -168,10 +182,14 @@ fn open_source(spec: &SourceSpec, settings: &Settings, origins: &OriginFamilies)
         path: spec.path.clone(),
         origin: origin.id().clone(),
         prefix: origin.prefix().into(),
+        teller: None,
         freshness: spec.freshness,
         added: spec.added,
     };
+    // A web server's address may name the manifest itself.
+    let own = origin.url().is_manifest().then(|| origin.url().to_string());
     Ok(Source {
+        manifest: spec.manifest.clone().or(own),
         spec: SourceSpec { origin: origin.url().to_string(), ..spec.clone() },
         facts: Arc::new(facts),
         proof: proof.as_str().to_owned(),
@@ -214,6 +232,7 @@ fn open_registry(settings: &Settings, given: Option<SourceSpec>) -> Result<Embed
     if let Some(mut spec) = given {
         if let Some(known) = registry.sources().iter().find(|known| known.path == spec.path) {
             (spec.quota, spec.priority, spec.read_only) = (known.quota, known.priority, known.read_only);
+            spec.manifest.clone_from(&known.manifest);
         }
         registry.put_source(spec).map_err(refused)?;
     }

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use forebay_client::{Handout, ReadNow};
 use forebay_model::{
     ByteRange, ByteSize, Content, ContentId, DirectoryEntry, Entry, Fault, FaultKind, FileEntry, Found, ListedEntry,
-    ListedPage, NsPath, ObjectEvent, OriginId, Refreshed, SourceChange, SourceInfo, SourceSpec, TimestampNs, Trace,
-    Version,
+    ListedPage, NsPath, ObjectEvent, OriginId, Refreshed, Snapshot, SourceChange, SourceInfo, SourceSpec, TimestampNs,
+    Trace, Version,
 };
 use forebay_route::{Context, Service};
 use parking_lot::Mutex;
@@ -252,6 +252,14 @@ impl Service for Fake {
 
     async fn remove_source(&self, _: &Context, _: &NsPath) -> Result<SourceInfo, Fault> {
         unreachable!("a mount changes no source")
+    }
+
+    async fn snapshot(&self, _: &Context, _: &NsPath, _: &str, _: Option<&str>) -> Result<Snapshot, Fault> {
+        unreachable!("a mount makes no snapshot")
+    }
+
+    async fn snapshot_state(&self, _: &Context, _: &str) -> Result<Snapshot, Fault> {
+        unreachable!("a mount makes no snapshot")
     }
 
     async fn refresh(&self, _: &Context, _: &NsPath, _: bool) -> Result<Refreshed, Fault> {

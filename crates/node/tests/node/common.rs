@@ -1,19 +1,23 @@
 //! A node over a real store in a temporary directory and an origin in memory that counts and misbehaves as told.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::{Catalog, CatalogOptions, Observed, ObservedFile, SourceFacts};
 use forebay_cluster::Embedded;
+use forebay_manifest::Line;
 use forebay_model::{
     ByteRange, ByteSize, Capacity, Content, Entry, Fault, FaultKind, Freshness, NsPath, OriginId, Principal,
     SourceSpec, TimestampNs, Version,
 };
-use forebay_node::{FetchSettings, Node, NodeParts, Observation, Source, Turns, Upstream, UpstreamRead};
+use forebay_node::{
+    FetchSettings, ManifestFile, Node, NodeParts, Observation, OpenFile, Source, Turns, Upstream, UpstreamRead,
+    UpstreamWrite,
+};
 use forebay_route::{Context, Service};
 use forebay_store::{Caching, DirectoryOptions, Store, StoreOptions};
 use parking_lot::Mutex;
@@ -39,6 +43,10 @@ pub(crate) struct Cloud {
     pub(crate) in_order: AtomicBool,
     /// Bytes of a chunk.
     pub(crate) chunk: usize,
+    /// Whether old versions are kept, under the ids `idN`, and those that are.
+    pub(crate) keeps_versions: AtomicBool,
+    kept: Mutex<HashMap<(String, String), Bytes>>,
+    this: Mutex<Weak<Cloud>>,
     /// Requests that it says it allows, reads that are under way, and the most that ever were.
     pub(crate) turns: usize,
     /// How long a read takes to answer.
@@ -60,7 +68,11 @@ impl Cloud {
     pub(crate) fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         let mut objects = self.objects.lock();
         let version = objects.get(key).map_or(1, |(_, version)| version + 1);
-        objects.insert(key.to_owned(), (bytes.into(), version));
+        let bytes = bytes.into();
+        if self.keeps_versions.load(Ordering::Relaxed) {
+            self.kept.lock().insert((key.to_owned(), format!("id{version}")), bytes.clone());
+        }
+        objects.insert(key.to_owned(), (bytes, version));
     }
 
     pub(crate) fn bytes_read(&self) -> u64 {
@@ -164,6 +176,68 @@ impl Upstream for Cloud {
             _under_way: under_way,
         }))
     }
+
+    async fn read_by_id(
+        &self,
+        key: &str,
+        id: Option<&str>,
+        version: &Version,
+        size: u64,
+        range: ByteRange,
+        deadline: Instant,
+    ) -> Result<Box<dyn UpstreamRead>, Fault> {
+        let Some(id) = id else { return self.read(key, version, size, range, deadline).await };
+        let kept = self.kept.lock().get(&(key.to_owned(), id.to_owned())).cloned();
+        let bytes = kept.ok_or_else(|| Fault::new(FaultKind::NotFound, format!("{key}: no version {id}")))?;
+        let under_way = UnderWay(self.under_way.clone());
+        under_way.0.fetch_add(1, Ordering::Relaxed);
+        let rest = bytes.slice(range.start as usize..range.end as usize);
+        Ok(Box::new(CloudRead { rest, chunk: self.chunk, _under_way: under_way }))
+    }
+
+    async fn list_all(
+        &self,
+        prefix: &str,
+        sink: &mut (dyn FnMut(Vec<Line>) -> Result<(), Fault> + Send),
+    ) -> Result<(), Fault> {
+        self.fail()?;
+        let keeps = self.keeps_versions.load(Ordering::Relaxed);
+        let objects = self.objects.lock().clone();
+        for (key, (bytes, version)) in objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
+            let (etag, version_id) = (Some(version.to_string()), keeps.then(|| format!("id{version}")));
+            let size = Some(bytes.len() as u64);
+            sink(vec![Line { key: key.clone(), size, etag, version_id, ..Line::default() }])?;
+        }
+        Ok(())
+    }
+
+    async fn upload(&self, key: &str, _: Instant) -> Result<Box<dyn UpstreamWrite>, Fault> {
+        self.fail()?;
+        let cloud = self.this.lock().upgrade().expect("the cloud is there while it is asked");
+        Ok(Box::new(CloudWrite { cloud, key: key.to_owned(), bytes: Vec::new() }))
+    }
+}
+
+struct CloudWrite {
+    cloud: Arc<Cloud>,
+    key: String,
+    bytes: Vec<u8>,
+}
+
+#[async_trait]
+impl UpstreamWrite for CloudWrite {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Fault> {
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), Fault> {
+        self.cloud.fail()?;
+        self.cloud.put(&self.key, std::mem::take(&mut self.bytes));
+        Ok(())
+    }
+
+    async fn abort(self: Box<Self>) {}
 }
 
 /// Counts when it is dropped.
@@ -247,11 +321,15 @@ pub(crate) fn world(setup: &Setup) -> World {
         parts: Semaphore::new(OPEN),
         in_order: AtomicBool::new(true),
         chunk: 50_000,
+        keeps_versions: AtomicBool::new(false),
+        kept: Mutex::default(),
+        this: Mutex::default(),
         turns: setup.turns,
         delay: setup.delay,
         under_way: Arc::default(),
         under_way_max: AtomicUsize::new(0),
     });
+    *cloud.this.lock() = Arc::downgrade(&cloud);
     let directory = Arc::new(tempfile::tempdir().expect("a directory"));
     let name = new_name();
     let (store, node) = store_and_node(setup, &cloud, &directory, &name);
@@ -276,6 +354,8 @@ fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir, name: 
     let node = Node::new(NodeParts {
         registry,
         open: Box::new(move |spec| open(spec, upstream.clone())),
+        open_file: open_file(cloud),
+        manifests: directory.path().join("manifests"),
         store: store.clone(),
         catalog: catalog(directory, name),
         fetch: FetchSettings {
@@ -300,10 +380,22 @@ fn open(spec: &SourceSpec, cloud: Arc<Cloud>) -> Result<Source, Fault> {
     let (path, freshness, added) = (spec.path.clone(), spec.freshness, spec.added);
     Ok(Source {
         spec: spec.clone(),
-        facts: Arc::new(SourceFacts { path, origin, prefix: prefix.into(), freshness, added }),
+        facts: Arc::new(SourceFacts { path, origin, prefix: prefix.into(), teller: None, freshness, added }),
         proof: "precondition".to_owned(),
+        manifest: spec.manifest.clone(),
         upstream: cloud,
         problem: Mutex::default(),
+    })
+}
+
+/// Files `s3://NAME/KEY` of the cloud.
+fn open_file(cloud: &Arc<Cloud>) -> OpenFile {
+    let cloud = cloud.clone();
+    Box::new(move |_, address| {
+        let refused = || Fault::new(FaultKind::Invalid, format!("{address}: it is not in the cloud"));
+        let (_, key) = address.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(refused)?;
+        let (key, address) = (key.to_owned(), address.to_owned());
+        Ok(ManifestFile { upstream: cloud.clone(), key, address, is_in_bucket: true })
     })
 }
 

@@ -8,5 +8,6 @@ mod files_ahead;
 mod freshness;
 mod listings;
 mod lookups;
+mod manifests;
 mod sources;
 mod trace;

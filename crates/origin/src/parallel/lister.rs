@@ -37,10 +37,10 @@ enum Engine {
 }
 
 impl PartListing {
-    pub(crate) fn parallel(remote: &Arc<Remote>, prefix: &str, gaps: Vec<KeySpan>) -> Self {
+    pub(crate) fn parallel(remote: &Arc<Remote>, prefix: &str, gaps: Vec<KeySpan>, is_deep: bool) -> Self {
         let settings = &remote.settings;
         let board = Board::new(prefix, gaps, settings.listers.min(settings.max_requests));
-        let pager = Arc::new(RemotePager::new(Arc::clone(remote), prefix));
+        let pager = Arc::new(RemotePager::new(Arc::clone(remote), prefix, is_deep));
         let give_up = {
             let (remote, prefix) = (Arc::clone(remote), prefix.to_owned());
             move |problem: Problem| {

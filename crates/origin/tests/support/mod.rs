@@ -60,6 +60,11 @@ pub struct World {
     pub endless: bool,
     /// Begins each listing at the first key, whatever is asked for.
     pub ignores_start: bool,
+    /// Old versions by key and id, with their etags; ids of the current ones by key.
+    pub old: BTreeMap<(String, String), (Bytes, String)>,
+    pub ids: BTreeMap<String, String>,
+    /// Uploads in parts that were not ended.
+    pub uploads: BTreeMap<String, BTreeMap<u32, Bytes>>,
     /// Method and path of every request.
     pub log: Vec<String>,
 }
@@ -175,24 +180,27 @@ pub fn keys(listed: &[Listed]) -> Vec<&str> {
 }
 
 async fn answer(State(server): State<Server>, request: Request) -> Response {
-    let (request, _) = request.into_parts();
+    let (request, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
     let fault = {
         let mut world = server.world.lock();
         world.log.push(format!("{} {}", request.method, request.uri.path()));
         let is_list = request.uri.query().is_some_and(|query| query.contains("list-type"));
         match world.always.clone() {
             Some(fault) => fault,
-            None if request.method == "GET" && !is_list => world.faults.pop_front().unwrap_or(Fault::None),
+            None if matches!(request.method.as_str(), "GET" | "PUT" | "POST") && !is_list => {
+                world.faults.pop_front().unwrap_or(Fault::None)
+            }
             None => Fault::None,
         }
     };
     if matches!(fault, Fault::Silence) {
         std::future::pending::<()>().await;
     }
-    respond(&server, &request, &fault)
+    respond(&server, &request, &body, &fault)
 }
 
-fn respond(server: &Server, request: &axum::http::request::Parts, fault: &Fault) -> Response {
+fn respond(server: &Server, request: &axum::http::request::Parts, sent: &Bytes, fault: &Fault) -> Response {
     let method = request.method.as_str().to_owned();
     let path = request.uri.path().to_owned();
     let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
@@ -214,6 +222,9 @@ fn respond(server: &Server, request: &axum::http::request::Parts, fault: &Fault)
         }
         _ => {}
     }
+    if matches!(method.as_str(), "PUT" | "POST" | "DELETE") {
+        return write(server, &method, &key, &query, sent);
+    }
     let world = server.world.lock();
     if let Some(wanted) = &world.access_key
         && !signature.contains(&format!("Credential={wanted}/"))
@@ -223,7 +234,14 @@ fn respond(server: &Server, request: &axum::http::request::Parts, fault: &Fault)
     if query.contains_key("list-type") {
         return page(&world, &query);
     }
-    let Some((bytes, etag)) = world.objects.get(&key).cloned() else { return error(404, "NoSuchKey", &method) };
+    if query.contains_key("versions") {
+        return versions(&world, &query);
+    }
+    let found = match query.get("versionId") {
+        Some(id) if world.ids.get(&key) != Some(id) => world.old.get(&(key.clone(), id.clone())),
+        _ => world.objects.get(&key),
+    };
+    let Some((bytes, etag)) = found.cloned() else { return error(404, "NoSuchKey", &method) };
     if !if_match.is_empty() && if_match != etag && !world.no_etag {
         return error(412, "PreconditionFailed", &method);
     }
@@ -274,6 +292,85 @@ fn respond(server: &Server, request: &axum::http::request::Parts, fault: &Fault)
         }
         _ => response.header("content-length", body.len()).body(Body::from(body)).expect("a response"),
     }
+}
+
+/// A whole object, or one in parts.
+fn write(server: &Server, method: &str, key: &str, query: &BTreeMap<String, String>, sent: &Bytes) -> Response {
+    let xml = |text: String| Response::new(Body::from(text));
+    let upload = query.get("uploadId").cloned();
+    match (method, upload) {
+        ("POST", None) => {
+            let mut world = server.world.lock();
+            let id = format!("u{}", world.log.len());
+            world.uploads.insert(id.clone(), BTreeMap::new());
+            xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
+        }
+        ("PUT", Some(id)) => {
+            let number: u32 = query["partNumber"].parse().expect("a number");
+            let mut world = server.world.lock();
+            world.uploads.get_mut(&id).expect("an upload").insert(number, sent.clone());
+            Response::builder().header("etag", format!("\"p{number}\"")).body(Body::empty()).expect("a response")
+        }
+        ("POST", Some(id)) => {
+            let parts = server.world.lock().uploads.remove(&id).expect("an upload");
+            server.put(key, parts.into_values().collect::<Vec<_>>().concat());
+            xml("<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>".to_owned())
+        }
+        ("DELETE", Some(id)) => {
+            server.world.lock().uploads.remove(&id);
+            Response::builder().status(204).body(Body::empty()).expect("a response")
+        }
+        _ => {
+            server.put(key, sent.to_vec());
+            Response::builder().header("etag", "\"e\"").body(Body::empty()).expect("a response")
+        }
+    }
+}
+
+/// All versions, the current one of each key first, by pages.
+fn versions(world: &World, query: &BTreeMap<String, String>) -> Response {
+    let get = |name: &str| query.get(name).map_or("", String::as_str);
+    let (prefix, after, limit) = (get("prefix"), get("key-marker"), world.page);
+    let mut keys: Vec<&String> = world.objects.keys().chain(world.old.keys().map(|(key, _)| key)).collect();
+    keys.sort();
+    keys.dedup();
+    keys.retain(|key| key.starts_with(prefix) && (after.is_empty() || key.as_str() > after));
+    let is_truncated = keys.len() > limit;
+    keys.truncate(limit);
+    let mut entries = String::new();
+    for key in &keys {
+        let version = |id: &str, is_latest: bool, (bytes, etag): &(Bytes, String)| {
+            format!(
+                "<Version><Key>{}</Key><VersionId>{id}</VersionId><IsLatest>{is_latest}</IsLatest><LastModified>{LIST_TIME}\
+                 </LastModified><ETag>{}</ETag><Size>{}</Size></Version>",
+                escape(key),
+                escape(etag),
+                bytes.len()
+            )
+        };
+        match world.objects.get(*key) {
+            Some(object) => entries += &version(world.ids.get(*key).map_or("null", String::as_str), true, object),
+            None => {
+                entries += &format!(
+                    "<DeleteMarker><Key>{}</Key><VersionId>d</VersionId><IsLatest>true</IsLatest>\
+                     <LastModified>{LIST_TIME}</LastModified></DeleteMarker>",
+                    escape(key)
+                );
+            }
+        }
+        for ((of, id), object) in world.old.iter().filter(|((of, _), _)| of == *key) {
+            debug_assert_eq!(of, *key);
+            entries += &version(id, false, object);
+        }
+    }
+    let next = keys.last().filter(|_| is_truncated).map_or(String::new(), |key| {
+        format!("<NextKeyMarker>{}</NextKeyMarker><NextVersionIdMarker>x</NextVersionIdMarker>", escape(key))
+    });
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListVersionsResult><Name>{BUCKET}</Name>\
+         <IsTruncated>{is_truncated}</IsTruncated>{next}{entries}</ListVersionsResult>"
+    );
+    Response::builder().header("content-type", "application/xml").body(Body::from(xml)).expect("a response")
 }
 
 fn error(status: u16, code: &str, method: &str) -> Response {
