@@ -7,7 +7,7 @@ CASES ?= 10000
 ROUNDS ?= 3
 RESUME ?=
 
-.PHONY: help setup build check lints unit test test-mount soak bench-mount bench-store bench-peers demo clean
+.PHONY: help setup build check lints unit test test-mount soak bench-mount bench-store bench-catalog bench-peers demo clean
 
 # Says what begins and when, for whoever waits for a log.
 say = @echo "== $$(date +%H:%M:%S) $@"
@@ -57,6 +57,11 @@ bench-store: ## Measure the page store against foyer and plain files; writes ben
 	$(CARGO) build --release --locked --manifest-path bench/store/Cargo.toml --target-dir $(TARGET)
 	$(CARGO) build --release --locked -p forebay-store --example ten_million
 	python3 scripts/bench_store.py
+
+bench-catalog: ## Measure the catalog with ten million names, and a directory of a million; writes bench/results/catalog.json
+	@scripts/setup.sh bench-catalog
+	$(CARGO) build --release --locked --workspace --bins --examples
+	python3 scripts/bench_catalog.py
 
 bench-peers: ## Measure the mount against Alluxio, JuiceFS, rclone, s3fs, weed mount (40 minutes; PEERS=a,b selects); writes bench/results/peers.json
 	@scripts/setup.sh bench-peers

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a target needs and the machine lacks: Debian packages by name, and a Python virtual environment.
 #
-#   scripts/setup.sh build|demo|test|bench|bench-store|bench-peers
+#   scripts/setup.sh build|demo|test|bench|bench-store|bench-catalog|bench-peers
 #
 # Says which packages are missing. Needs root only when there are any. Fails with their names when they cannot be had,
 # except for those that a target can do without (it then says what is used in their place).
@@ -18,18 +18,28 @@ servers=(nginx-light)
 tools=(libcap2-bin util-linux procps findutils mount e2fsprogs g++)
 python=(python3-venv python3-torch python3-torchvision python3-pil python3-numpy)
 images=(openclipart-png)
+# Programs that are pointed at a mount.
+programs=(rsync git tar)
+# HDFS for tests/test_hdfs.py.
+java=(openjdk-17-jre-headless maven)
 # What bench-peers compares with; Maven fetches Alluxio's jars.
 peers=(python3-venv nginx-light s3fs redis-server libfuse2 libfuse3-3 openjdk-17-jre-headless maven)
 
 case "$target" in
     build) needed=("${build[@]}"); wanted=() ;;
     demo) needed=("${build[@]}" "${mount[@]}" python3); wanted=("${images[@]}") ;;
-    test) needed=("${build[@]}" "${mount[@]}" "${servers[@]}" "${tools[@]}" "${python[@]}" "${images[@]}"); wanted=() ;;
+    test) needed=("${build[@]}" "${mount[@]}" "${servers[@]}" "${tools[@]}" "${python[@]}" "${images[@]}" "${programs[@]}" "${java[@]}"); wanted=() ;;
     bench) needed=("${build[@]}" "${mount[@]}" "${python[@]}"); wanted=() ;;
     bench-store) needed=("${build[@]}" python3); wanted=() ;;
+    bench-catalog) needed=("${build[@]}" "${mount[@]}" findutils python3); wanted=() ;;
     bench-peers) needed=("${build[@]}" "${mount[@]}" "${peers[@]}"); wanted=() ;;
-    *) echo "setup: unknown target '$target': expected build, demo, test, bench, bench-store or bench-peers" >&2; exit 2 ;;
+    *) echo "setup: unknown target '$target': expected build, demo, test, bench, bench-store, bench-catalog or bench-peers" >&2; exit 2 ;;
 esac
+
+# Azurite runs on Node. A node that did not come from Debian brings npm with it, and Debian's npm would not go beside it.
+if [ "$target" = test ] && ! command -v npm >/dev/null; then
+    needed+=(nodejs npm)
+fi
 
 is_installed() {
     dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
@@ -101,6 +111,32 @@ if [ "$target" = test ] || [ "$target" = bench ] || [ "$target" = bench-peers ];
         cp tests/requirements.txt "$stamp"
     fi
 fi
+# Servers for tests that the registries of other languages have. One that cannot be had fails the tests that need it, by name.
+if [ "$target" = test ]; then
+    if ! cmp -s tests/servers/package.json .cache/servers/azurite/package.json.done; then
+        echo "setup: fetching Azurite (npm)"
+        rm -rf .cache/servers/azurite
+        mkdir -p .cache/servers/azurite
+        cp tests/servers/package.json .cache/servers/azurite/
+        if npm install --prefix .cache/servers/azurite --silent --no-audit --no-fund --no-package-lock >"$log" 2>&1; then
+            cp tests/servers/package.json .cache/servers/azurite/package.json.done
+        else
+            tail -n 5 "$log" >&2
+            echo "setup: Azurite cannot be had here; tests/test_azure.py will fail" >&2
+        fi
+    fi
+    if ! cmp -s tests/servers/hdfs.pom.xml .cache/servers/hdfs/pom.xml; then
+        echo "setup: fetching HDFS (Maven, 90 MB)"
+        rm -rf .cache/servers/hdfs
+        mkdir -p .cache/servers/hdfs
+        if mvn -B -q -f tests/servers/hdfs.pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/servers/hdfs/lib" >"$log" 2>&1; then
+            cp tests/servers/hdfs.pom.xml .cache/servers/hdfs/pom.xml
+        else
+            tail -n 5 "$log" >&2
+            echo "setup: HDFS cannot be had here; tests/test_hdfs.py will fail" >&2
+        fi
+    fi
+fi
 # Programs of the peers, apart from what tests use. A peer that cannot be had is a row of its own that says so.
 if [ "$target" = bench-peers ]; then
     stamp=.cache/peers/venv/forebay-requirements.txt
@@ -128,7 +164,8 @@ if [ "$target" = bench-peers ]; then
 fi
 # Mounts take requests over io_uring where the kernel has it enabled; tests and figures are of both ways.
 parameter=/sys/module/fuse/parameters/enable_uring
-if { [ "$target" = test ] || [ "$target" = bench ] || [ "$target" = bench-peers ]; } && [ -e "$parameter" ] && [ "$(cat "$parameter")" = N ]; then
+case "$target" in test | bench | bench-catalog | bench-peers) mounts=yes ;; *) mounts=no ;; esac
+if [ "$mounts" = yes ] && [ -e "$parameter" ] && [ "$(cat "$parameter")" = N ]; then
     if as_root sh -c "echo Y > $parameter" 2>/dev/null; then
         echo "setup: switched on FUSE over io_uring ($parameter)"
     else

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tests again, longer (make soak): properties and crashes with 10^4 cases, all Rust tests watched by AddressSanitizer, a
+"""The tests again, longer (make soak): properties and crashes with 10^4 cases, loom's models without a bound, all Rust tests watched by AddressSanitizer, a
 store of ten million objects, every fuzz target for ten minutes with the compiler's coverage to guide it, defects planted for the
 targets to find, and rounds of the tests with real parts, faults and kills.
 
@@ -137,7 +137,7 @@ def main() -> int:
     soak.step(
         f"properties, {options.cases} cases each",
         [*cargo, "--workspace", "--lib", "--test", "round_trip", "--test", "damage", "--test", "kills"],
-        {"PROPTEST_CASES": str(options.cases)},
+        {"PROPTEST_CASES": str(options.cases), "LOOM_MAX_PREEMPTIONS": "100"},
     )
     soak.step(
         "AddressSanitizer: all Rust tests",

@@ -79,6 +79,7 @@ class Forebay:
         keys: tuple[str, str] | None = (weed.ACCESS_KEY, weed.SECRET_KEY),
         settings: dict[str, str] | None = None,
         flags: list[str] | None = None,
+        env: dict[str, str] | None = None,
         command: list[str] | None = None,
         preexec=None,
         name: str = "data",
@@ -98,7 +99,7 @@ class Forebay:
         }
         if keys is not None:
             self.env |= {"AWS_ACCESS_KEY_ID": keys[0], "AWS_SECRET_ACCESS_KEY": keys[1]}
-        self.env |= {f"FOREBAY_{name}": value for name, value in (settings or {}).items()}
+        self.env |= {f"FOREBAY_{name}": value for name, value in (settings or {}).items()} | (env or {})
 
     def command(self) -> list[str]:
         origin = [] if self.origin is None else [self.origin, "--name", self.name]

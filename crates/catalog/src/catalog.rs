@@ -24,11 +24,13 @@ use crate::metrics::Metrics;
 use crate::overlay::What;
 use crate::page::ListingHeld;
 use crate::record::{Record, path_key};
-use crate::shelf::{RESUME_MAX, Shelf};
+use crate::shelf::{ComingIn, RESUME_MAX, Shelf};
 use crate::writer::ListingWriter;
 
 /// For how long a reader that is in the middle of a listing may go on in it.
 const CONTINUE_MAX: Duration = RESUME_MAX;
+/// For how long names are a hint of what comes next, where nothing else may be held.
+const HINT_MAX: Duration = Duration::from_secs(60);
 /// Observations of one start of the catalog, more than it can make: those of the next are newer.
 const STARTS_SHIFT: u32 = 40;
 
@@ -167,6 +169,16 @@ impl Catalog {
     /// Bytes of the database that are in use.
     pub fn disk_used(&self) -> u64 {
         self.disk.used()
+    }
+
+    /// The most bytes that the database may take.
+    pub fn disk_max(&self) -> u64 {
+        self.disk.size_max
+    }
+
+    /// The listings that somebody is making, largest first.
+    pub fn coming_in(&self) -> Vec<ComingIn> {
+        self.shelf.coming_in(Instant::now())
     }
 
     /// A moment before the origin is asked: what comes back is as old as this.
@@ -323,6 +335,20 @@ impl Catalog {
     /// The listing of the directory `path`, if it may be shown.
     pub fn listing(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Option<ListingHeld> {
         self.held(source, path, now).filter(|held| !held.fresh_for.is_zero() && held.generation.is_told())
+    }
+
+    /// What is known of the names of the directory `path`, to see which come after one: the listing that answers lookups, else
+    /// one that is on its way. Names may be missing; of a source that is checked at each opening they are a hint.
+    pub fn names(&self, source: &Arc<SourceFacts>, path: &NsPath, now: Instant) -> Option<ListingHeld> {
+        let fresh = match source.freshness {
+            Freshness::Check => HINT_MAX,
+            Freshness::Immutable | Freshness::Ttl(_) => source.freshness.of_files(),
+        };
+        let whole = self.shelf.whole(source, path, now).into_iter();
+        whole.chain(self.shelf.filling(source, path)).find_map(|generation| {
+            let fresh_for = self.disk.clock.left(generation.when, fresh, now);
+            (!fresh_for.is_zero()).then_some(ListingHeld { generation, fresh_for })
+        })
     }
 
     /// The listing of the directory `path` for a reader that is in the middle of it: also one that may not be begun on

@@ -37,4 +37,5 @@ pub use coverage::Range;
 pub use directory::{Observed, ObservedFile, SourceFacts};
 pub use gather::Gather;
 pub use page::{ListingHeld, Paged};
+pub use shelf::ComingIn;
 pub use writer::{ListingError, ListingWriter};

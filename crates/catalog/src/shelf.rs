@@ -51,6 +51,17 @@ impl Weighter<NsPath, Shelved> for ShelvedWeight {
     }
 }
 
+/// A listing that somebody is making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComingIn {
+    /// The directory.
+    pub path: NsPath,
+    /// Its names so far.
+    pub names: u64,
+    /// How long ago it began; before a restart, if it is gone on with.
+    pub since: Duration,
+}
+
 /// All listings.
 #[derive(Debug)]
 pub(crate) struct Shelf {
@@ -428,6 +439,22 @@ impl Shelf {
         }
         drop(recent);
         self.disk.bury(listing_key(&generation.directory, generation.id), generation.id);
+    }
+
+    /// The listings that somebody is making, largest first.
+    pub(crate) fn coming_in(&self, now: Instant) -> Vec<ComingIn> {
+        let now = self.disk.clock.at(now);
+        let told = |generation: &Arc<Generation>| ComingIn {
+            path: generation.path.clone(),
+            names: generation.names.load(Ordering::Relaxed),
+            since: Duration::from_nanos(now.saturating_sub(generation.when)),
+        };
+        let filling = self.filling.lock();
+        let running = filling.values().flatten().filter(|generation| generation.is_running());
+        let mut all: Vec<ComingIn> = running.map(told).collect();
+        drop(filling);
+        all.sort_by_key(|listing| std::cmp::Reverse(listing.names));
+        all
     }
 
     #[cfg(test)]

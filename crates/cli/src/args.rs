@@ -64,6 +64,19 @@ Examples:
   forebay trace stop
   forebay bench eviction --trace /var/tmp/reads.jsonl --cache 800GB --plot reads.svg";
 
+const BENCH_MOUNT_HELP: &str = "\
+Where PATH can be written, a data set is made in it and removed afterwards. Where not (a mount of
+Forebay), files that lie there are taken, found by a walk of at most 200,000 names.
+
+Cold rows come first, each with files of its own: the first read in this run, after the page cache
+was dropped (as root; this slows other programs on the machine for a moment). What the mount itself
+had cached before stays cached: the table says what `cold` meant. Hot rows are read again and again.
+
+Examples:
+  forebay bench mount /data --native /var/tmp
+  forebay bench mount /mnt/any --files 5000 --size 64KiB --large 1GiB --threads 8
+  forebay bench mount /data --seconds 20 --json";
+
 /// A cache between object stores and GPU programs.
 ///
 /// Keeps what programs read from S3, GCS, Azure Blob, OSS, COS, HDFS, HTTP or a shared directory on the disks and in the
@@ -268,6 +281,45 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchCommand {
     /// Simulate the store's eviction: hit rate of each policy beside the offline optimum
     Eviction(EvictionArgs),
+    /// Measure a directory, mounted or plain: files/s, MB/s, IOPS, stat/s, list/s, time to first byte
+    #[command(after_help = BENCH_MOUNT_HELP)]
+    Mount(BenchMountArgs),
+}
+
+/// Arguments of `bench mount`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchMountArgs {
+    /// The directory: a mount of Forebay or of anything else, or a plain one
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+
+    /// Measure the same data below this plain directory too, in turns, and print the ratio
+    #[arg(long, value_name = "DIR")]
+    pub(crate) native: Option<PathBuf>,
+
+    /// Small files to make, or to take of those that are there
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) files: u32,
+
+    /// Size of the small files that are made
+    #[arg(long, value_name = "SIZE", default_value = "112KiB", value_parser = size)]
+    pub(crate) size: ByteSize,
+
+    /// Size of each of the three large files that are made, or how much is read of those that are there
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = size)]
+    pub(crate) large: ByteSize,
+
+    /// Readers at one time in the rows with more than one
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: u16,
+
+    /// Time for measuring; making, copying and removing the data come on top, each at most as long again or a minute
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=3600))]
+    pub(crate) seconds: u32,
+
+    /// Take the files that are there, though the directory can be written
+    #[arg(long)]
+    pub(crate) existing: bool,
 }
 
 /// Arguments of `bench eviction`.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The whole surface of this version, as the design lists it, with the flags of each command besides the global ones.
-const SURFACE: [(&str, &[&str]); 23] = [
+const SURFACE: [(&str, &[&str]); 24] = [
     (
         "up",
         &[
@@ -60,6 +60,7 @@ const SURFACE: [(&str, &[&str]); 23] = [
     ("source remove", &[]),
     ("bench", &[]),
     ("bench eviction", &["--cache", "--plot", "--trace"]),
+    ("bench mount", &["--existing", "--files", "--large", "--native", "--seconds", "--size", "--threads"]),
     ("trace", &[]),
     ("trace start", &["--limit"]),
     ("trace stop", &[]),

@@ -82,6 +82,11 @@ impl Client {
         self.service.read_now(&self.context(principal), content, range, buffer)
     }
 
+    /// Whether [`Self::read_now`] is worth a try from `start` on. Waits for nothing.
+    pub fn may_have(&self, content: &Content, start: u64) -> bool {
+        self.service.may_have(content, start)
+    }
+
     /// The bytes of `range`, cut at the content's end, as chunks in order.
     ///
     /// # Errors

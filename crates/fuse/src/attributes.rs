@@ -55,7 +55,8 @@ impl Looks {
             size: entry.size(),
             mtime: entry.mtime(),
             mode: if is_directory { self.dir_mode } else { self.file_mode },
-            links: if is_directory { 2 } else { 1 },
+            // One, for a directory too: its subdirectories are not counted, as `find` and `tar` understand it.
+            links: 1,
             uid: self.uid,
             gid: self.gid,
         }

@@ -18,6 +18,8 @@ mod mount;
 mod nodeid;
 mod nodes;
 mod options;
+mod packed;
+mod pruner;
 mod session;
 
 pub use error::MountError;

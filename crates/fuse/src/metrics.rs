@@ -8,6 +8,7 @@
 //! | `forebay_fuse_first_reads_total` | reads | of those, answered from what was read at the file's lookup |
 //! | `forebay_fuse_waiting` | requests | that wait for the service now |
 //! | `forebay_fuse_nodes` | inodes | that the kernel knows now |
+//! | `forebay_fuse_pruned_total` | inodes | that the kernel was asked to forget, for there were too many |
 //! | `forebay_fuse_passthrough_opens_total` | opens | of which the kernel reads the file by itself |
 //! | `forebay_fuse_invalidations_total` | notices | of outdated names that the kernel was sent |
 //! | `forebay_fuse_invalidations_of_all_total` | times | that the kernel was told that every name is outdated |
@@ -43,6 +44,7 @@ pub(crate) struct Metrics {
     pub(crate) first_reads: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) nodes: Gauge,
+    pub(crate) pruned: Counter,
     pub(crate) passthrough_opens: Counter,
     pub(crate) invalidations: Counter,
     pub(crate) invalidations_of_all: Counter,
@@ -70,6 +72,7 @@ impl Metrics {
             first_reads: Counter::default(),
             waiting: Gauge::default(),
             nodes: Gauge::default(),
+            pruned: Counter::default(),
             passthrough_opens: Counter::default(),
             invalidations: Counter::default(),
             invalidations_of_all: Counter::default(),
@@ -97,6 +100,7 @@ impl Metrics {
         registry.register("first_reads", "Reads answered from what was read at the file's lookup", first_reads);
         registry.register("waiting", "Requests that wait for the service", self.waiting.clone());
         registry.register("nodes", "Inodes that the kernel knows", self.nodes.clone());
+        registry.register("pruned", "Inodes that the kernel was asked to forget", self.pruned.clone());
         registry.register(
             "passthrough_opens",
             "Opens that the kernel serves by itself",

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use forebay_model::{Entry, NsPath};
+use forebay_model::{Entry, NsPath, inode_number};
 
 /// The number of an inode: FUSE's nodeid and `st_ino` at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,30 +19,13 @@ impl NodeId {
     pub(crate) fn derive(path: &NsPath, entry: &Entry, salt: u32) -> Self {
         match entry {
             Entry::Directory(_) => Self::of_directory(path, salt),
-            Entry::File(file) => Self::hash(path, &file.content.id.as_u128().to_le_bytes(), salt),
+            Entry::File(file) => Self(inode_number(path, Some(file.content.id), salt)),
         }
     }
 
     /// The number of a directory below the root.
     pub(crate) fn of_directory(path: &NsPath, salt: u32) -> Self {
-        Self::hash(path, &[], salt)
-    }
-
-    fn hash(path: &NsPath, content: &[u8], salt: u32) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"forebay node 1");
-        hasher.update(&salt.to_le_bytes());
-        // Of fixed length for each kind, so that it cannot flow into the path.
-        hasher.update(&[content.len() as u8]);
-        hasher.update(content);
-        hasher.update(path.as_str().as_bytes());
-        let mut number = [0; 8];
-        number.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        // 0 means "absent" to the kernel, 1 is the root.
-        match u64::from_le_bytes(number) {
-            reserved @ (0 | 1) => Self(reserved + 2),
-            number => Self(number),
-        }
+        Self(inode_number(path, None, salt))
     }
 }
 

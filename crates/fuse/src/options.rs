@@ -47,6 +47,8 @@ pub struct MountOptions {
     /// How many requests for bytes may wait for the service at once; more of them queue. Bounds the memory of replies to
     /// this many MiB.
     pub reads_in_flight: usize,
+    /// Inodes that the kernel may know before it is asked to forget some, which takes Linux 6.18: at most 256 bytes each.
+    pub inodes_max: usize,
     /// A request that the service has not answered by then fails. A safety net above the client's own deadline.
     pub request_limit: Duration,
 }
@@ -75,6 +77,7 @@ impl MountOptions {
                 .map(str::to_owned)
                 .to_vec(),
             reads_in_flight: 128,
+            inodes_max: 1 << 20,
             request_limit: Duration::from_secs(60),
         }
     }

@@ -14,6 +14,7 @@ mod fault;
 mod freshness;
 mod geometry;
 mod message;
+mod number;
 mod path;
 mod principal;
 mod quantity;
@@ -30,6 +31,7 @@ pub use geometry::{
     block_count, is_small, page_count, page_len, pages_of,
 };
 pub use message::{Body, ListedPage, Reply, ReplyBody, Request, Trace, TraceState};
+pub use number::inode_number;
 pub use path::{NAME_MAX, NameProblem, NsPath, PathParseError, check_name};
 pub use principal::Principal;
 pub use quantity::{ByteSize, Capacity, QuantityParseError, parse_duration};

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use forebay_catalog::Observed;
 use forebay_model::{ByteRange, Fault, Version};
 
-use crate::upstream::{Observation, Upstream, UpstreamRead};
+use crate::upstream::{Observation, Turns, Upstream, UpstreamRead};
 
 /// Answers everything with why it cannot.
 pub(crate) struct Broken(pub(crate) Fault);
@@ -35,6 +35,10 @@ impl Upstream for Broken {
 
     fn names_per_request(&self) -> u64 {
         1
+    }
+
+    fn turns(&self) -> Turns {
+        Turns { free: 0, max: 0 }
     }
 
     async fn read(

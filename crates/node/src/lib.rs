@@ -26,10 +26,11 @@ mod sources;
 mod status;
 mod trace;
 mod upstream;
+mod walks;
 
 pub use fetch::FetchSettings;
 pub use node::{Node, NodeParts};
 pub use origin::{fault, upstream};
 pub use serve::Listener;
 pub use source::{OpenSource, Source};
-pub use upstream::{Observation, Piece, Places, Upstream, UpstreamRead};
+pub use upstream::{Observation, Piece, Places, Turns, Upstream, UpstreamRead};

@@ -11,6 +11,9 @@ use prometheus_client::registry::Registry;
 pub(crate) struct FetchMetrics {
     pub(crate) bytes_wanted: Counter,
     pub(crate) bytes_ahead: Counter,
+    pub(crate) files_ahead_bytes: Counter,
+    pub(crate) files_ahead_used_bytes: Counter,
+    pub(crate) files_ahead_unused_bytes: Counter,
     pub(crate) joined: Counter,
     pub(crate) not_kept: Counter,
     pub(crate) failed: Counter,
@@ -30,6 +33,17 @@ impl FetchMetrics {
         let table = [
             ("fetch_wanted_bytes", "Bytes asked of origins because a reader waits for them", &self.bytes_wanted),
             ("fetch_ahead_bytes", "Bytes asked of origins ahead of a reader", &self.bytes_ahead),
+            (
+                "fetch_files_ahead_bytes",
+                "Bytes of files that were asked of origins before a reader opened them; fetch_ahead_bytes counts them too",
+                &self.files_ahead_bytes,
+            ),
+            ("fetch_files_ahead_used_bytes", "Those of them whose file was read then", &self.files_ahead_used_bytes),
+            (
+                "fetch_files_ahead_unused_bytes",
+                "Those of them that were gone before their file was read, or not read within ten minutes",
+                &self.files_ahead_unused_bytes,
+            ),
             ("fetch_joined", "Pages that a reader wanted while they were on their way", &self.joined),
             ("fetch_not_kept", "Pages that were read but that the store did not keep", &self.not_kept),
             ("fetch_failed", "Requests for pages that failed", &self.failed),

@@ -62,7 +62,7 @@ pub struct Node {
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) fetcher: Arc<Fetcher>,
     sources: Sources,
-    catalog: Arc<Catalog>,
+    pub(crate) catalog: Arc<Catalog>,
     resolver: Resolver,
     refresher: Refresher,
     holders: Arc<Holders>,
@@ -190,6 +190,10 @@ impl Service for Node {
         self.metrics.reads_here.inc();
         self.metrics.bytes.inc_by(range.len());
         ReadNow::Filled
+    }
+
+    fn may_have(&self, content: &Content, start: u64) -> bool {
+        self.fetcher.may_have(content, start)
     }
 
     async fn read(&self, context: &Context, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault> {

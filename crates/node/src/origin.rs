@@ -8,11 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_catalog::{Observed, ObservedFile};
 use forebay_model::{ByteRange, Fault, FaultKind, Version};
-use forebay_origin::{
-    KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream, Scheme,
-};
+use forebay_origin::{KeySpan, Listed, ObjectMeta, Origin, OriginError, OriginErrorKind, PartListing, ReadStream};
 
-use crate::upstream::{Observation, Piece, Places, Upstream, UpstreamRead};
+use crate::upstream::{Observation, Piece, Places, Turns, Upstream, UpstreamRead};
 
 /// What the caller can do about an origin's error is what the reader can do about the fault.
 pub fn fault(error: OriginError) -> Fault {
@@ -68,6 +66,11 @@ impl Upstream for Origin {
         Origin::names_per_request(self)
     }
 
+    fn turns(&self) -> Turns {
+        let (free, max) = Origin::turns(self);
+        Turns { free, max }
+    }
+
     async fn list(
         &self,
         prefix: &str,
@@ -119,7 +122,7 @@ impl Upstream for Origin {
         deadline: Instant,
     ) -> Result<Box<dyn UpstreamRead>, Fault> {
         let mut stream = Origin::read(self, key, version, size, range, deadline).await.map_err(fault)?;
-        if !matches!(self.url().scheme(), Scheme::Hdfs | Scheme::Hf) {
+        if !stream.is_proved_at_end() {
             return Ok(Box::new(OriginRead(stream)));
         }
         // Proved only by the look at the object after the last piece: nothing is given out before.

@@ -1,11 +1,15 @@
 //! What the node is doing, as a document for people and programs. Its fields are described in `docs/admin.md`.
 
+use forebay_catalog::ComingIn;
 use forebay_model::{Trace, TraceState};
 use forebay_store::{Class, DirectoryStats, StoreStats};
 use serde_json::{Value, json};
 
 use crate::node::Node;
 use crate::source::Source;
+
+/// Listings that are shown, the largest: a tree may be walked by many.
+const LISTINGS_SHOWN: usize = 20;
 
 /// The document.
 pub(crate) fn document(node: &Node) -> Value {
@@ -30,10 +34,26 @@ pub(crate) fn document(node: &Node) -> Value {
             "memory_bytes": bytes,
             "wanted_bytes": node.fetcher.metrics.bytes_wanted.get(),
             "ahead_bytes": node.fetcher.metrics.bytes_ahead.get(),
+            "files_ahead_bytes": node.fetcher.metrics.files_ahead_bytes.get(),
+            "files_ahead_used_bytes": node.fetcher.metrics.files_ahead_used_bytes.get(),
+            "files_ahead_unused_bytes": node.fetcher.metrics.files_ahead_unused_bytes.get(),
             "not_kept_pages": node.fetcher.metrics.not_kept.get(),
             "failed": node.fetcher.metrics.failed.get(),
         },
+        "catalog": {
+            "disk_bytes": node.catalog.disk_used(),
+            "disk_max_bytes": node.catalog.disk_max(),
+        },
+        "listings": node.catalog.coming_in().iter().take(LISTINGS_SHOWN).map(listing).collect::<Vec<_>>(),
         "trace": node.tracer.trace().as_ref().map(trace),
+    })
+}
+
+fn listing(listing: &ComingIn) -> Value {
+    json!({
+        "directory": listing.path,
+        "names": listing.names,
+        "running_seconds": listing.since.as_secs_f64(),
     })
 }
 

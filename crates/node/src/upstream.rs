@@ -44,6 +44,15 @@ impl Piece {
     }
 }
 
+/// How busy an origin is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turns {
+    /// Requests that could begin now.
+    pub free: usize,
+    /// Requests that may be under way at the same time.
+    pub max: usize,
+}
+
 /// What a node asks of an origin. Every call ends by its deadline.
 #[async_trait]
 pub trait Upstream: Send + Sync + 'static {
@@ -87,6 +96,9 @@ pub trait Upstream: Send + Sync + 'static {
 
     /// Names that a listing brings for the price of a request. Where a listing asks for each name by itself, about one.
     fn names_per_request(&self) -> u64;
+
+    /// Requests that may be under way at the same time, and how many more could begin now.
+    fn turns(&self) -> Turns;
 
     /// The bytes of `range` of that version of `key`, proved.
     async fn read(

@@ -55,6 +55,11 @@ impl Scheme {
         }
     }
 
+    /// Whether it keeps keys in buckets, and no tree of directories.
+    pub(crate) fn has_buckets(self) -> bool {
+        matches!(self, Self::S3 | Self::Gs | Self::Az | Self::Oss | Self::Cos)
+    }
+
     /// Whether this is a plain web server.
     pub fn is_web(self) -> bool {
         matches!(self, Self::Http | Self::Https)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::Scheme;
 use crate::error::OriginErrorKind;
+use crate::metrics::Op;
 use crate::transport::{Notes, PROXY_CREDENTIALS};
 
 /// A request that failed, judged.
@@ -35,7 +36,7 @@ impl Failure {
 }
 
 /// Judges `error` by what the transport noted.
-pub(crate) fn explain(scheme: Scheme, error: &opendal::Error, notes: &Notes) -> Failure {
+pub(crate) fn explain(scheme: Scheme, op: Op, error: &opendal::Error, notes: &Notes) -> Failure {
     if let Some(broken) = &notes.broken {
         return match broken.remedy {
             Some(remedy) => Failure::last(OriginErrorKind::Denied, format!("{}; {remedy}", broken.cause)),
@@ -43,7 +44,7 @@ pub(crate) fn explain(scheme: Scheme, error: &opendal::Error, notes: &Notes) -> 
         };
     }
     match notes.status {
-        Some(status) if !(200..300).contains(&status) => by_status(scheme, status, notes),
+        Some(status) if !(200..300).contains(&status) => by_status(scheme, op, status, notes),
         _ if notes.credentials_failed => {
             Failure::again("credentials could not be renewed: their giver does not answer")
         }
@@ -51,15 +52,15 @@ pub(crate) fn explain(scheme: Scheme, error: &opendal::Error, notes: &Notes) -> 
     }
 }
 
-fn by_status(scheme: Scheme, status: u16, notes: &Notes) -> Failure {
+fn by_status(scheme: Scheme, op: Op, status: u16, notes: &Notes) -> Failure {
     let code = notes.code.as_deref().unwrap_or("");
     let said = said(status, notes);
     let denied = |advice: &str| Failure::last(OriginErrorKind::Denied, format!("{said}; {advice}"));
     let renewable = |advice: &str| Failure { renew: true, ..denied(advice) };
     match (status, code) {
-        (_, "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" | "NoSuchBucketPolicy") => {
-            denied("check the name of the bucket, the endpoint and the region")
-        }
+        // GCS has one code for all that is missing: where it lists, that is the bucket.
+        (404, _) if scheme == Scheme::Gs && op == Op::List => denied(BUCKET),
+        (_, "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" | "NoSuchBucketPolicy") => denied(BUCKET),
         (_, "RequestTimeTooSkewed") => denied("the clock of this machine is wrong: set it, by NTP for instance"),
         (_, "InvalidObjectState" | "BlobArchived") => {
             denied("the object is archived: restore it to an online class first")
@@ -90,7 +91,7 @@ fn by_status(scheme: Scheme, status: u16, notes: &Notes) -> Failure {
         (408 | 425 | 429 | 499 | 500 | 502..=504 | 509, _) => transient(said, notes),
         (405 | 501, _) => Failure::last(OriginErrorKind::Unsupported, format!("{said}; the server cannot do this")),
         (407, _) => denied(PROXY_CREDENTIALS),
-        (401, _) => renewable("give valid credentials"),
+        (401, _) => renewable(&format!("give valid credentials: {}", where_credentials_come_from(scheme))),
         (403, _) if scheme.is_web() => denied("the server does not let this object be read"),
         // S3 answers a HEAD without a body, so nothing says why.
         (400 | 403, "") => renewable(&permissions(scheme)),
@@ -100,10 +101,16 @@ fn by_status(scheme: Scheme, status: u16, notes: &Notes) -> Failure {
     }
 }
 
+const BUCKET: &str = "check the name of the bucket, the endpoint and the region";
+
 fn permissions(scheme: Scheme) -> String {
     let mut advice = "check the credentials and that they may read and list here".to_owned();
-    if scheme == Scheme::S3 {
-        advice.push_str("; a requester-pays bucket needs `requester_pays`");
+    match scheme {
+        Scheme::S3 => advice.push_str("; a requester-pays bucket needs `requester_pays`"),
+        Scheme::Az => advice.push_str(
+            ": AZURE_STORAGE_ACCOUNT_NAME must be the endpoint's account and AZURE_STORAGE_ACCOUNT_KEY its key",
+        ),
+        _ => {}
     }
     advice
 }
@@ -126,7 +133,9 @@ fn said(status: u16, notes: &Notes) -> String {
 /// Where no HTTP answer says what happened: another protocol, or an answer that could not be understood.
 fn by_kind(scheme: Scheme, error: &opendal::Error) -> Failure {
     use opendal::ErrorKind;
-    let text: String = error.message().chars().filter(|c| !c.is_control()).take(300).collect();
+    // What follows the first line is a stack of Java's calls.
+    let text: String =
+        error.message().lines().next().unwrap_or("").chars().filter(|c| !c.is_control()).take(300).collect();
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory => {
             Failure::last(OriginErrorKind::NotFound, text)
@@ -138,6 +147,10 @@ fn by_kind(scheme: Scheme, error: &opendal::Error) -> Failure {
         _ if is_about_credentials(&text) => Failure::last(
             OriginErrorKind::Denied,
             format!("{text}; no usable credentials were found: {}", where_credentials_come_from(scheme)),
+        ),
+        _ if scheme == Scheme::Hdfs && is_refusal_of_hdfs(error) => Failure::last(
+            OriginErrorKind::Denied,
+            format!("{text}; set HADOOP_USER_NAME to a user who may read this, or give a Kerberos ticket (kinit)"),
         ),
         ErrorKind::PermissionDenied => Failure::last(OriginErrorKind::Denied, text),
         _ if error.is_temporary() || scheme == Scheme::Hdfs => Failure::again(with_cause(&text, error)),
@@ -166,6 +179,12 @@ fn is_about_credentials(text: &str) -> bool {
     lower.contains("credential") || lower.contains("signing") || lower.contains("sign the request")
 }
 
+/// OpenDAL has no kind for these; its cause, the native client's error, names Java's exception.
+fn is_refusal_of_hdfs(error: &opendal::Error) -> bool {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    ["AccessControlException", "SASL", "GSSAPI"].iter().any(|word| cause.contains(word))
+}
+
 fn where_credentials_come_from(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::S3 => "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile, or ask for anonymous access",
@@ -192,7 +211,7 @@ mod tests {
             ..Notes::default()
         };
         let error = opendal::Error::new(opendal::ErrorKind::Unexpected, "x");
-        let failure = explain(Scheme::S3, &error, &notes);
+        let failure = explain(Scheme::S3, Op::Get, &error, &notes);
         assert_eq!((failure.kind, failure.retry), (kind, retry), "{status} {code}");
         assert!(failure.what.contains(advice), "{status} {code}: {}", failure.what);
     }
@@ -215,7 +234,28 @@ mod tests {
         check(503, "SlowDown", Unavailable, true, "SlowDown");
         check(500, "InternalError", Unavailable, true, "");
         check(429, "", Unavailable, true, "429");
+        check(401, "", Denied, false, "AWS_ACCESS_KEY_ID");
         check(400, "RequestTimeout", Unavailable, true, "");
         check(501, "NotImplemented", Unsupported, false, "");
+    }
+    #[test]
+    fn what_is_missing_where_gcs_lists_is_the_bucket() {
+        let notes = Notes { status: Some(404), code: Some("notFound".to_owned()), ..Notes::default() };
+        let error = opendal::Error::new(opendal::ErrorKind::NotFound, "x");
+        let kind = |op| explain(Scheme::Gs, op, &error, &notes).kind;
+        assert_eq!((kind(Op::Head), kind(Op::List)), (OriginErrorKind::NotFound, OriginErrorKind::Denied));
+    }
+
+    #[test]
+    fn who_may_not_read_in_hdfs_is_told_so_and_not_asked_to_wait() {
+        let cause =
+            std::io::Error::other("RPC error: org.apache.hadoop.security.AccessControlException Permission denied");
+        let error = opendal::Error::new(opendal::ErrorKind::Unexpected, "Permission denied: user=x\n\tat java")
+            .set_source(cause);
+        let failure = explain(Scheme::Hdfs, Op::Get, &error, &Notes::default());
+        assert_eq!((failure.kind, failure.retry), (OriginErrorKind::Denied, false));
+        assert!(failure.what.starts_with("Permission denied: user=x; set HADOOP_USER_NAME"), "{}", failure.what);
+        let error = opendal::Error::new(opendal::ErrorKind::Unexpected, "the connection is closed");
+        assert!(explain(Scheme::Hdfs, Op::Get, &error, &Notes::default()).retry);
     }
 }

@@ -68,6 +68,11 @@ impl Files {
         .await
     }
 
+    /// Requests that could begin now.
+    pub(crate) fn turns_free(&self) -> usize {
+        self.turns.available_permits()
+    }
+
     pub(crate) async fn read(
         &self,
         object: &str,

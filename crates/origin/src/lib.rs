@@ -15,6 +15,8 @@ mod files;
 mod files_list;
 mod http_list;
 mod key;
+mod list_json;
+mod list_page;
 mod list_xml;
 mod listing;
 mod manifest;

@@ -10,38 +10,9 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
 use crate::ObjectMeta;
+use crate::list_page::{ENTRIES, ListPage, PageProblem, parse_time};
 use crate::listing::Listed;
 use crate::version::strong_etag;
-
-/// Entries that room is made for: what S3 gives at most.
-const ENTRIES: usize = 1_000;
-
-/// What one page says.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct XmlPage {
-    /// Objects, and keys that end in `/` as prefixes, in the order they came in.
-    pub(crate) objects: Vec<Listed>,
-    pub(crate) prefixes: Vec<Listed>,
-    /// Whether there are more pages.
-    pub(crate) is_truncated: bool,
-    /// Where the next one begins, in the server's words.
-    pub(crate) token: Option<String>,
-}
-
-/// Why a page cannot be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum XmlProblem {
-    #[error("the answer is no listing")]
-    NoListing,
-    #[error("the listing was cut short")]
-    Cut,
-    #[error("the listing is no well-formed XML")]
-    Malformed,
-    #[error("an entry of the listing has no key, or a size or time that is none")]
-    Entry,
-    #[error("the server gives neither a strong etag nor a time, so no version can be proved")]
-    Unproved,
-}
 
 /// An element whose text is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,22 +44,25 @@ struct Object {
 }
 
 /// Reads a page. `allows_unproved`: objects without etag and time are taken too.
-pub(crate) fn parse(xml: &[u8], allows_unproved: bool) -> Result<XmlPage, XmlProblem> {
-    let xml = std::str::from_utf8(xml).map_err(|_| XmlProblem::Malformed)?;
+pub(crate) fn parse(xml: &[u8], allows_unproved: bool) -> Result<ListPage, PageProblem> {
+    let xml = std::str::from_utf8(xml).map_err(|_| PageProblem::Malformed)?;
     let mut reader = Reader::from_str(xml);
-    let mut page = XmlPage { objects: Vec::with_capacity(ENTRIES), ..XmlPage::default() };
+    let mut page = ListPage { objects: Vec::with_capacity(ENTRIES), ..ListPage::default() };
     let (mut object, mut truncated) = (Object::default(), None);
     let (mut depth, mut section, mut field, mut is_listing) = (0u32, Section::Other, None, false);
     let mut text = String::new();
     loop {
-        match reader.read_event().map_err(|_| if is_listing { XmlProblem::Malformed } else { XmlProblem::NoListing })? {
+        match reader
+            .read_event()
+            .map_err(|_| if is_listing { PageProblem::Malformed } else { PageProblem::NoListing })?
+        {
             Event::Start(element) => {
                 depth += 1;
                 text.clear();
                 let name = element.local_name();
                 match depth {
                     1 if name.as_ref() == "ListBucketResult" => is_listing = true,
-                    1 => return Err(XmlProblem::NoListing),
+                    1 => return Err(PageProblem::NoListing),
                     2 => {
                         section = match name.as_ref() {
                             "Contents" => Section::Object,
@@ -136,12 +110,12 @@ pub(crate) fn parse(xml: &[u8], allows_unproved: bool) -> Result<XmlPage, XmlPro
             }
             Event::Empty(element) if depth == 0 => {
                 if element.local_name().as_ref() != "ListBucketResult" {
-                    return Err(XmlProblem::NoListing);
+                    return Err(PageProblem::NoListing);
                 }
                 is_listing = true;
             }
-            Event::Eof if !is_listing => return Err(XmlProblem::NoListing),
-            Event::Eof if depth > 0 => return Err(XmlProblem::Cut),
+            Event::Eof if !is_listing => return Err(PageProblem::NoListing),
+            Event::Eof if depth > 0 => return Err(PageProblem::Cut),
             Event::Eof => break,
             _ => {}
         }
@@ -151,19 +125,19 @@ pub(crate) fn parse(xml: &[u8], allows_unproved: bool) -> Result<XmlPage, XmlPro
 }
 
 impl Object {
-    fn take(&mut self, field: Field, text: &str) -> Result<(), XmlProblem> {
+    fn take(&mut self, field: Field, text: &str) -> Result<(), PageProblem> {
         match field {
             Field::Key => self.key = Some(text.into()),
-            Field::Size => self.size = Some(text.trim().parse().map_err(|_| XmlProblem::Entry)?),
-            Field::Time => self.mtime = Some(parse_time(text.trim()).ok_or(XmlProblem::Entry)?),
+            Field::Size => self.size = Some(text.trim().parse().map_err(|_| PageProblem::Entry)?),
+            Field::Time => self.mtime = Some(parse_time(text.trim()).ok_or(PageProblem::Entry)?),
             Field::Etag => self.version = strong_etag(text).map(|etag| Version::Etag(etag.into())),
             Field::Truncated | Field::Token | Field::Prefix => {}
         }
         Ok(())
     }
 
-    fn listed(self, allows_unproved: bool) -> Result<Listed, XmlProblem> {
-        let (Some(key), Some(size)) = (self.key, self.size) else { return Err(XmlProblem::Entry) };
+    fn listed(self, allows_unproved: bool) -> Result<Listed, PageProblem> {
+        let (Some(key), Some(size)) = (self.key, self.size) else { return Err(PageProblem::Entry) };
         if key.ends_with('/') {
             return Ok(Listed::Prefix { key });
         }
@@ -171,48 +145,21 @@ impl Object {
             (Some(version), _) => version,
             (None, Some(mtime)) => Version::Stamp { mtime, size, file: None },
             (None, None) if allows_unproved => Version::Stamp { mtime: TimestampNs(0), size, file: None },
-            (None, None) => return Err(XmlProblem::Unproved),
+            (None, None) => return Err(PageProblem::Unproved),
         };
         Ok(Listed::Object { key, meta: ObjectMeta { size, mtime: self.mtime.unwrap_or_default(), version } })
     }
 }
 
-fn resolve(reference: &BytesRef<'_>) -> Result<char, XmlProblem> {
+fn resolve(reference: &BytesRef<'_>) -> Result<char, PageProblem> {
     match reference.as_ref() {
         "quot" => Ok('"'),
         "amp" => Ok('&'),
         "lt" => Ok('<'),
         "gt" => Ok('>'),
         "apos" => Ok('\''),
-        _ => reference.resolve_char_ref().ok().flatten().ok_or(XmlProblem::Malformed),
+        _ => reference.resolve_char_ref().ok().flatten().ok_or(PageProblem::Malformed),
     }
-}
-
-/// A time as S3 writes it, in whole seconds: what a HEAD has in common with a listing.
-fn parse_time(text: &str) -> Option<TimestampNs> {
-    let seconds = match *text.as_bytes() {
-        [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', n0, n1, b':', s0, s1, .., b'Z'] => {
-            let number = |digits: &[u8]| {
-                digits.iter().try_fold(0i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
-            };
-            let (year, month, day) = (number(&[y0, y1, y2, y3])?, number(&[m0, m1])?, number(&[d0, d1])?);
-            let days = days_from_civil(year, month, day)?;
-            ((days * 24 + number(&[h0, h1])?) * 60 + number(&[n0, n1])?) * 60 + number(&[s0, s1])?
-        }
-        _ => text.parse::<opendal::raw::Timestamp>().ok()?.into_inner().as_second(),
-    };
-    seconds.checked_mul(1_000_000_000).map(TimestampNs)
-}
-
-/// Days since 1970-01-01, by Howard Hinnant's algorithm (`days_from_civil`).
-fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
 #[cfg(test)]
@@ -241,7 +188,7 @@ mod tests {
         ];
         assert_eq!(page.objects, expected);
         assert_eq!(page.prefixes, [Listed::Prefix { key: "p/z/".into() }]);
-        assert_eq!(parse(b"<ListBucketResult/>", false), Ok(XmlPage { objects: Vec::new(), ..XmlPage::default() }));
+        assert_eq!(parse(b"<ListBucketResult/>", false), Ok(ListPage { objects: Vec::new(), ..ListPage::default() }));
     }
 
     #[test]
@@ -249,34 +196,22 @@ mod tests {
         for end in 0..PAGE.len() {
             assert!(parse(&PAGE.as_bytes()[..end], false).is_err(), "cut at {end}");
         }
-        assert_eq!(parse(b"<html><body>log in</body></html>", false), Err(XmlProblem::NoListing));
-        assert_eq!(parse(b"", false), Err(XmlProblem::NoListing));
+        assert_eq!(parse(b"<html><body>log in</body></html>", false), Err(PageProblem::NoListing));
+        assert_eq!(parse(b"", false), Err(PageProblem::NoListing));
     }
 
     #[test]
     fn an_entry_must_be_whole() {
-        let check = |inner: &str, allows_unproved, expected: Result<usize, XmlProblem>| {
+        let check = |inner: &str, allows_unproved, expected: Result<usize, PageProblem>| {
             let xml = format!("<ListBucketResult><Contents>{inner}</Contents></ListBucketResult>");
             assert_eq!(parse(xml.as_bytes(), allows_unproved).map(|page| page.objects.len()), expected, "{inner}");
         };
-        check("<Size>1</Size>", true, Err(XmlProblem::Entry));
-        check("<Key>k</Key>", true, Err(XmlProblem::Entry));
-        check("<Key>k</Key><Size>-1</Size>", true, Err(XmlProblem::Entry));
-        check("<Key>k</Key><Size>1</Size><LastModified>then</LastModified>", true, Err(XmlProblem::Entry));
-        check("<Key>k&nbsp;</Key><Size>1</Size>", true, Err(XmlProblem::Malformed));
-        check("<Key>k</Key><Size>1</Size>", false, Err(XmlProblem::Unproved));
+        check("<Size>1</Size>", true, Err(PageProblem::Entry));
+        check("<Key>k</Key>", true, Err(PageProblem::Entry));
+        check("<Key>k</Key><Size>-1</Size>", true, Err(PageProblem::Entry));
+        check("<Key>k</Key><Size>1</Size><LastModified>then</LastModified>", true, Err(PageProblem::Entry));
+        check("<Key>k&nbsp;</Key><Size>1</Size>", true, Err(PageProblem::Malformed));
+        check("<Key>k</Key><Size>1</Size>", false, Err(PageProblem::Unproved));
         check("<Key>k</Key><Size>1</Size>", true, Ok(1));
-    }
-
-    #[test]
-    fn times_are_those_of_the_library() {
-        for text in ["1970-01-01T00:00:00Z", "2000-02-29T23:59:59.999Z", "2024-12-31T00:00:01Z", "1969-12-31T23:59:59Z"]
-        {
-            let library = text.parse::<opendal::raw::Timestamp>().expect(text).into_inner().as_second();
-            assert_eq!(parse_time(text), Some(TimestampNs(library * 1_000_000_000)), "{text}");
-        }
-        for text in ["", "2024-13-01T00:00:00Z", "2024-01-01", "yesterday", "20a4-01-01T00:00:00Z"] {
-            assert_eq!(parse_time(text), None, "{text}");
-        }
     }
 }

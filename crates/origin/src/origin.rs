@@ -33,7 +33,7 @@ pub struct ObjectMeta {
 /// How an origin proves that bytes belong to a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Proof {
-    /// The request carries the version (`If-Match`), and the answer's etag is compared.
+    /// The request carries the version (`If-Match`), and the answer's is compared; where that has none, a stat follows.
     Precondition,
     /// The answer's etag, or its time and size, are compared; a precondition is sent where there is an etag.
     Response,
@@ -152,6 +152,15 @@ impl Origin {
             // Each name may be asked for, where the manifest tells no more than names.
             Engine::Web(..) => 1,
         }
+    }
+
+    /// Requests that could begin now, and those that may be under way at the same time.
+    pub fn turns(&self) -> (usize, usize) {
+        let free = match &self.engine {
+            Engine::Store(remote) | Engine::Web(remote, _) => remote.turns_free(),
+            Engine::Files(files) => files.turns_free(),
+        };
+        (free, self.settings.max_requests)
     }
 
     /// One level of names below `prefix`, which is empty or ends in `/`. The object that stands for the prefix itself is

@@ -1,7 +1,7 @@
 //! Pages of a listing from any point on, in the order of the keys' bytes: what listing in parallel stands on.
 //!
-//! OpenDAL builds, signs and sends the requests and follows the tokens. Where the pages are XML of S3's kind they are read
-//! here (`crate::list_xml`), past OpenDAL.
+//! OpenDAL builds, signs and sends the requests and follows the tokens. The pages themselves are read here (`crate::list_xml`,
+//! `crate::list_json`), past OpenDAL.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::error::{OriginError, OriginErrorKind};
 use crate::explain::Failure;
-use crate::list_xml::XmlPage;
+use crate::list_page::ListPage;
 use crate::listing::{BATCH, Listed};
 use crate::metrics::Op;
 use crate::remote::{Mishap, Remote, Try};
@@ -54,6 +54,8 @@ pub(crate) struct RemotePages {
     after: Arc<str>,
     /// None before the first page, and where the next page must be asked for by key.
     lister: Option<oio::Lister>,
+    /// Prefixes of the page before that wait for the objects before them.
+    held: Vec<Listed>,
 }
 
 impl RemotePager {
@@ -61,11 +63,25 @@ impl RemotePager {
         Self { remote, prefix: prefix.into() }
     }
 
-    /// What is given out of a page: sorted, without the prefix itself.
-    fn page(&self, read: XmlPage) -> Result<Page, Mishap> {
-        let XmlPage { objects: mut entries, prefixes, is_truncated, .. } = read;
+    /// What is given out of a page: sorted, without the prefix itself. And what is held back for the next page: some servers send
+    /// all prefixes with each page, so that those behind its last object say nothing of what lies between.
+    fn page(&self, read: ListPage, after: &str, held: Vec<Listed>) -> Result<(Page, Vec<Listed>), Mishap> {
+        let ListPage { objects: mut entries, mut prefixes, is_truncated, .. } = read;
         let is_sorted = |entries: &[Listed]| entries.is_sorted_by(|a, b| a.key() < b.key());
         let is_ordered = is_sorted(&entries) && is_sorted(&prefixes);
+        if !held.is_empty() {
+            prefixes.extend(held);
+            prefixes.sort_by(|a, b| a.key().cmp(b.key()));
+            prefixes.dedup_by(|a, b| a.key() == b.key());
+        }
+        // The object that stands for the prefix, or that the page begins at, is not given out: there would be nothing left.
+        let given_out = |key: &str| key > after && key != &*self.prefix;
+        let held = match entries.iter().rev().map(Listed::key).find(|key| given_out(key)) {
+            Some(last) if is_truncated && is_ordered => {
+                prefixes.split_off(prefixes.partition_point(|prefix| prefix.key() <= last))
+            }
+            _ => Vec::new(),
+        };
         let is_mixed = !prefixes.is_empty();
         entries.extend(prefixes);
         if is_mixed || !is_ordered {
@@ -81,7 +97,7 @@ impl RemotePager {
             // The object that stands for the prefix.
             entries.remove(0);
         }
-        Ok(Page { entries, is_last: !is_truncated, is_ordered, was_asked_again: false })
+        Ok((Page { entries, is_last: !is_truncated, is_ordered, was_asked_again: false }, held))
     }
 }
 
@@ -89,17 +105,18 @@ impl Pager for RemotePager {
     type Pages = RemotePages;
 
     fn pages(&self, after: &Arc<str>) -> RemotePages {
-        RemotePages { after: Arc::clone(after), lister: None }
+        RemotePages { after: Arc::clone(after), lister: None, held: Vec::new() }
     }
 
     async fn next(&self, pages: RemotePages) -> Result<(Page, RemotePages), OriginError> {
         let (remote, after) = (&self.remote, pages.after);
         let deadline = Instant::now() + remote.settings.deadline;
         // Whatever fails, the next try begins anew behind the last key: a token may be what is wrong.
-        let (lister, tries) = (Mutex::new(pages.lister), AtomicU32::new(0));
+        let (way, tries) = (Mutex::new((pages.lister, pages.held)), AtomicU32::new(0));
         let call = |attempt: Try| {
             tries.fetch_add(1, Ordering::Relaxed);
-            let (lister, after, prefix) = (lister.lock().take(), Arc::clone(&after), Arc::clone(&self.prefix));
+            let (lister, held) = std::mem::take(&mut *way.lock());
+            let (after, prefix) = (Arc::clone(&after), Arc::clone(&self.prefix));
             async move {
                 let mut lister = match lister {
                     Some(lister) => lister,
@@ -116,13 +133,69 @@ impl Pager for RemotePager {
                 let read = read.ok_or_else(|| Mishap::Judged(Failure::again("the answer is no listing")))?;
                 // Without a token the next page is asked for by key.
                 let lister = read.token.is_some().then_some(lister);
-                Ok((self.page(read)?, lister))
+                let (page, held) = self.page(read, &after, held)?;
+                Ok((page, held, lister))
             }
         };
         let patience = remote.settings.stall.max(remote.settings.deadline / 2);
-        let ((mut page, lister), _turn) = remote.call(Op::List, &self.prefix, deadline, Some(patience), call).await?;
+        let ((mut page, held, lister), _turn) =
+            remote.call(Op::List, &self.prefix, deadline, Some(patience), call).await?;
         page.was_asked_again = tries.into_inner() > 1;
         let after = page.entries.last().map_or(after, |entry| entry.key().into());
-        Ok((page, RemotePages { after, lister }))
+        // By key the server sends them again.
+        let held = if lister.is_some() { held } else { Vec::new() };
+        Ok((page, RemotePages { after, lister, held }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ObjectMeta, OriginSettings};
+    use forebay_model::{TimestampNs, Version};
+
+    fn object(key: &str) -> Listed {
+        let meta = ObjectMeta { size: 1, mtime: TimestampNs(1), version: Version::Id("1".into()) };
+        Listed::Object { key: key.into(), meta }
+    }
+
+    fn prefix(key: &str) -> Listed {
+        Listed::Prefix { key: key.into() }
+    }
+
+    #[tokio::test]
+    async fn a_prefix_behind_the_last_object_of_a_page_waits_for_the_next() {
+        let settings = OriginSettings::new("s3://b".parse().expect("an address"));
+        let resolved = settings.resolve(&|_| None).expect("resolves");
+        let remote = Remote::new(settings, resolved, crate::OriginMetrics::default()).expect("opens");
+        let pager = RemotePager::new(Arc::new(remote), "d/");
+        let check = |objects: &[&str],
+                     prefixes: &[&str],
+                     more: bool,
+                     after: &str,
+                     held: &[&str],
+                     given: &[&str],
+                     left: &[&str]| {
+            let read = ListPage {
+                objects: objects.iter().map(|key| object(key)).collect(),
+                prefixes: prefixes.iter().map(|key| prefix(key)).collect(),
+                is_truncated: more,
+                token: more.then(|| "t".to_owned()),
+            };
+            let held = held.iter().map(|key| prefix(key)).collect();
+            let Ok((page, held)) = pager.page(read, after, held) else { panic!("{objects:?} {prefixes:?}") };
+            assert_eq!(page.entries.iter().map(Listed::key).collect::<Vec<_>>(), given);
+            assert_eq!(held.iter().map(Listed::key).collect::<Vec<_>>(), left);
+        };
+        // A server that sends all prefixes with each page.
+        check(&["d/1", "d/2"], &["d/s/"], true, "", &[], &["d/1", "d/2"], &["d/s/"]);
+        check(&["d/3", "d/4"], &["d/s/"], true, "d/2", &["d/s/"], &["d/3", "d/4"], &["d/s/"]);
+        check(&["d/t"], &["d/s/"], false, "d/4", &["d/s/"], &["d/s/", "d/t"], &[]);
+        // One that sends each where it belongs.
+        check(&["d/1"], &["d/2/", "d/3/"], true, "", &[], &["d/1"], &["d/2/", "d/3/"]);
+        check(&[], &["d/4/"], true, "d/1", &["d/2/", "d/3/"], &["d/2/", "d/3/", "d/4/"], &[]);
+        // Objects that are not given out hold nothing back.
+        check(&["d/"], &["d/2/"], true, "", &[], &["d/2/"], &[]);
+        check(&["d/1"], &["d/2/"], true, "d/1", &[], &["d/1", "d/2/"], &[]);
     }
 }

@@ -9,8 +9,8 @@ use crate::remote_read::RemoteRead;
 
 /// Bytes of a range, in order, as they arrive. Gives exactly the range's length, or an error.
 ///
-/// With [`crate::Proof::StatAround`] over `hdfs` and `hf` only the last piece is given out after the second stat: keep
-/// nothing of a range before the last piece is there. With every other proof each piece is proved when it is given out.
+/// Each piece is proved when it is given out, unless [`Self::is_proved_at_end`]: then keep nothing of a range before its last
+/// piece is there.
 pub struct ReadStream {
     engine: Engine,
     metrics: OriginMetrics,
@@ -24,6 +24,12 @@ pub(crate) enum Engine {
 impl ReadStream {
     pub(crate) fn new(engine: Engine, metrics: OriginMetrics) -> Self {
         Self { engine, metrics }
+    }
+
+    /// Whether the answer did not say which version it is of, as those of `hdfs` and `hf` never do: a stat after the range
+    /// proves it, before the last piece is given out.
+    pub fn is_proved_at_end(&self) -> bool {
+        matches!(&self.engine, Engine::Remote(read) if read.is_proved_at_end())
     }
 
     /// The next bytes, never an empty piece; None after the last. A call that is dropped loses nothing.

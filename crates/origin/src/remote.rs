@@ -132,9 +132,9 @@ impl Remote {
         self.describe(object, &meta, size)
     }
 
-    /// Whether its listings can begin at any key, come in the order of keys, and are read by `crate::list_xml`.
+    /// Whether its listings can begin at any key, come in the order of keys, and are read here.
     pub(crate) fn lists_ranges(&self) -> bool {
-        matches!(self.scheme(), Scheme::S3 | Scheme::Oss)
+        matches!(self.scheme(), Scheme::S3 | Scheme::Oss | Scheme::Gs)
             && self.attempt().service.capability_dyn().list_with_start_after
             && !self.lists_in_disorder.load(Ordering::Relaxed)
     }
@@ -150,7 +150,10 @@ impl Remote {
                 let recursive = capability.list_with_recursive && capability.list_with_limit;
                 let arguments = OpList::from(options::ListOptions { limit: Some(1), recursive, ..Default::default() });
                 let mut lister = attempt.service.list_dyn(&attempt.context, &prefix, arguments)?;
-                Ok(lister.next_dyn().await?.is_some())
+                // A tree answers for a file as for a directory: with the file itself.
+                let file = prefix.trim_end_matches('/');
+                let first = lister.next_dyn().await?;
+                Ok(first.is_some_and(|entry| entry.metadata().is_dir() || entry.path() != file))
             }
         };
         let (found, _turn) = self.call(Op::List, prefix, deadline, Some(self.settings.stall), call).await?;
@@ -211,7 +214,7 @@ impl Remote {
             let failure = match outcome {
                 Ok(Ok(value)) => return Ok((value, turn)),
                 Ok(Err(Mishap::Judged(failure))) => failure,
-                Ok(Err(Mishap::OpenDal(error))) => explain(self.scheme(), &error, &notes.lock()),
+                Ok(Err(Mishap::OpenDal(error))) => explain(self.scheme(), op, &error, &notes.lock()),
                 Err(_) if Instant::now() >= deadline => return Err(self.out_of_time(op, object, last.as_ref())),
                 Err(_) => Failure::again(format!("no answer within {:?}", self.settings.stall)),
             };
@@ -255,6 +258,11 @@ impl Remote {
                 }
             },
         }
+    }
+
+    /// Requests that could begin now.
+    pub(crate) fn turns_free(&self) -> usize {
+        self.turns.available_permits()
     }
 
     pub(crate) fn attempt(&self) -> Try {

@@ -62,8 +62,9 @@ impl RemoteList {
         let (path, meta) = (entry.path(), entry.metadata());
         self.entries_seen = true;
         let is_tree = matches!(self.remote.scheme(), Scheme::Hdfs | Scheme::Hf);
-        if path == self.prefix || (path == "/" && is_tree) {
-            // The directory itself, or the object that stands for it.
+        let is_itself = path == self.prefix || (is_tree && (path == "/" || path == self.prefix.trim_end_matches('/')));
+        if is_itself {
+            // The directory itself, the object that stands for it, or the file that has taken its place.
             return Ok(());
         }
         if self.batch.is_empty() && self.batch_start.replace(path.to_owned()).as_deref() == Some(path) {
@@ -103,7 +104,7 @@ impl RemoteList {
             let next = noting(Arc::clone(&notes), lister.next_dyn());
             let failure = match tokio::time::timeout_at(deadline.into(), next).await {
                 Ok(Ok(entry)) => return Ok(entry),
-                Ok(Err(error)) => explain(remote.scheme(), &error, &notes.lock()),
+                Ok(Err(error)) => explain(remote.scheme(), Op::List, &error, &notes.lock()),
                 Err(_) => return Err(self.too_late(last.as_ref())),
             };
             if failure.renew && last.is_none() && remote.renew(generation) {
@@ -142,7 +143,7 @@ impl RemoteList {
         let arguments = OpList::from(options::ListOptions { limit: Some(BATCH), ..Default::default() });
         let lister = attempt.service.list_dyn(&attempt.context, &self.prefix, arguments);
         let lister = lister.map_err(|error| {
-            let failure = explain(self.remote.scheme(), &error, &Notes::default());
+            let failure = explain(self.remote.scheme(), Op::List, &error, &Notes::default());
             self.error(failure.kind, &failure.what)
         })?;
         Ok((attempt, lister))

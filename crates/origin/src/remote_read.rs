@@ -35,6 +35,8 @@ pub(crate) struct RemoteRead {
     end: u64,
     deadline: Instant,
     body: Option<Body>,
+    /// Whether a stat after the last piece is the proof, decided by the first answer.
+    proves_after: bool,
     failures: u32,
     last: Option<Failure>,
 }
@@ -45,6 +47,8 @@ struct Body {
     skip: u64,
     /// Whether it goes on after the range.
     runs_over: bool,
+    /// Whether the answer itself said which version it is of.
+    is_proved: bool,
     _turn: Turn,
 }
 
@@ -68,13 +72,21 @@ impl RemoteRead {
             end: range.end,
             deadline,
             body: None,
+            proves_after: false,
             failures: 0,
             last: None,
         };
         if !range.is_empty() {
-            read.body = Some(read.ask().await?);
+            let body = read.ask().await?;
+            read.proves_after = !body.is_proved;
+            read.body = Some(body);
         }
         Ok(read)
+    }
+
+    /// Whether nothing is proved before the last piece.
+    pub(crate) fn is_proved_at_end(&self) -> bool {
+        self.proves_after
     }
 
     /// The next bytes; None after the last.
@@ -99,7 +111,14 @@ impl RemoteRead {
     /// A piece of the body, or why this body is of no more use.
     async fn piece(&mut self) -> Result<Result<Bytes, Failure>, OriginError> {
         if self.body.is_none() {
-            self.body = Some(self.ask().await?);
+            let body = self.ask().await?;
+            if !body.is_proved && !self.proves_after {
+                // What was given out before is proved, and this could not be in time.
+                return Ok(Err(Failure::again(
+                    "the answer does not say which version it is of, as the one before did",
+                )));
+            }
+            self.body = Some(body);
         }
         let left = self.end - self.position;
         let Some(body) = &mut self.body else { return Ok(Err(Failure::again("the body was dropped"))) };
@@ -112,7 +131,7 @@ impl RemoteRead {
                     return Ok(Err(Failure::again(format!("the body ended {left} bytes too early"))));
                 }
                 Ok(Ok(piece)) => piece.to_bytes(),
-                Ok(Err(error)) => return Ok(Err(explain(scheme, &error, &Notes::default()))),
+                Ok(Err(error)) => return Ok(Err(explain(scheme, Op::Get, &error, &Notes::default()))),
                 Err(_) => return Ok(Err(Failure::again(format!("the body stood still for {stall:?}")))),
             };
             let skipped = body.skip.min(piece.len() as u64);
@@ -132,11 +151,11 @@ impl RemoteRead {
                 match tokio::time::timeout_at(until.into(), body.stream.read_dyn()).await {
                     Ok(Ok(rest)) if rest.is_empty() => {}
                     Ok(Ok(_)) => return Ok(Err(Failure::again("the body is longer than the range asked for"))),
-                    Ok(Err(error)) => return Ok(Err(explain(scheme, &error, &Notes::default()))),
+                    Ok(Err(error)) => return Ok(Err(explain(scheme, Op::Get, &error, &Notes::default()))),
                     Err(_) => return Ok(Err(Failure::again("the body does not end"))),
                 }
             }
-            if proves_around(scheme) {
+            if self.proves_after {
                 self.prove_by_stat().await?;
             }
             return Ok(Ok(piece));
@@ -182,9 +201,10 @@ impl RemoteRead {
             async move { open(&attempt, &object, &wanted).await }
         };
         let patience = self.remote.settings.stall;
-        let ((stream, skip, runs_over), turn) =
+        let (opened, turn) =
             Box::pin(self.remote.call(Op::Get, &self.key, self.deadline, Some(patience), call)).await?;
-        Ok(Body { stream, skip, runs_over, _turn: turn })
+        let Opened { stream, skip, runs_over, is_proved } = opened;
+        Ok(Body { stream, skip, runs_over, is_proved, _turn: turn })
     }
 
     async fn prove_by_stat(&self) -> Result<(), OriginError> {
@@ -206,12 +226,18 @@ struct Wanted {
     unproved: bool,
 }
 
-/// Whether the only proof is a stat before and after.
+/// Whether no answer says which version it is of, so that a stat before and after is the proof.
 fn proves_around(scheme: Scheme) -> bool {
     matches!(scheme, Scheme::Hdfs | Scheme::Hf)
 }
 
-type Opened = (Box<dyn ReadStreamDyn>, u64, bool);
+/// An answer whose head was checked; see [`Body`].
+struct Opened {
+    stream: Box<dyn ReadStreamDyn>,
+    skip: u64,
+    runs_over: bool,
+    is_proved: bool,
+}
 
 async fn open(attempt: &Try, object: &str, wanted: &Wanted) -> Result<Opened, Mishap> {
     let capability = attempt.service.capability_dyn();
@@ -224,15 +250,17 @@ async fn open(attempt: &Try, object: &str, wanted: &Wanted) -> Result<Opened, Mi
     let (_, arguments, _): (BytesRange, OpRead, OpReader) = arguments.into();
     let reader = attempt.service.read_dyn(&attempt.context, object, arguments)?;
     let range = BytesRange::new(wanted.range.start, Some(wanted.range.len()));
-    let (reply, stream) = reader.open_dyn(range).await?;
+    let (reply, stream) = reader.open_dyn(range).await.map_err(|error| {
+        // A range behind the end of an object that has become shorter: some servers answer with one that ends before it begins.
+        let is_other = matches!(attempt.notes.lock().content_range, Some((_, _, Some(total))) if total != wanted.size);
+        if is_other { Mishap::Judged(Failure::changed()) } else { Mishap::OpenDal(error) }
+    })?;
     if wanted.scheme == Scheme::Hdfs {
-        return Ok((stream, 0, false));
+        return Ok(Opened { stream, skip: 0, runs_over: false, is_proved: false });
     }
     let (skip, runs_over) = check_range(&attempt.notes.lock(), wanted).map_err(Mishap::Judged)?;
-    if !proves_around(wanted.scheme) {
-        check_version(&reply, wanted).map_err(Mishap::Judged)?;
-    }
-    Ok((stream, skip, runs_over))
+    let is_proved = !proves_around(wanted.scheme) && check_version(&reply, wanted).map_err(Mishap::Judged)?;
+    Ok(Opened { stream, skip, runs_over, is_proved })
 }
 
 /// How many bytes to skip, and whether the body goes on after the range.
@@ -269,18 +297,18 @@ fn check_range(notes: &Notes, wanted: &Wanted) -> Result<(u64, bool), Failure> {
     }
 }
 
-/// Whether the answer is of the version asked for, by its own words.
-fn check_version(reply: &RpRead, wanted: &Wanted) -> Result<(), Failure> {
+/// Whether the answer says that it is of the version asked for; an error if it says that it is not.
+fn check_version(reply: &RpRead, wanted: &Wanted) -> Result<bool, Failure> {
     let found = reply.metadata().and_then(|meta| version_of(wanted.scheme, meta, wanted.size));
     match (&wanted.version, found) {
-        (version, Some(found)) if *version == found => Ok(()),
-        // Azure, OSS, COS and GCS judge the precondition; not all of their answers repeat the etag.
+        (version, Some(found)) if *version == found => Ok(true),
+        // Azure, OSS, COS and GCS judge the precondition, but what speaks their protocol may not.
         (Version::Etag(_) | Version::Id(_), Some(Version::Stamp { .. }) | None)
             if matches!(wanted.scheme, Scheme::Az | Scheme::Oss | Scheme::Cos | Scheme::Gs) =>
         {
-            Ok(())
+            Ok(false)
         }
-        (Version::Stamp { .. }, None) if wanted.unproved => Ok(()),
+        (Version::Stamp { .. }, None) if wanted.unproved => Ok(true),
         (Version::Etag(_) | Version::Id(_), Some(Version::Stamp { .. }) | None) => Err(Failure::last(
             OriginErrorKind::Unsupported,
             "the answer has no strong etag, so it cannot be proved to be the version asked for",

@@ -15,9 +15,9 @@ use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, Result};
 use parking_lot::Mutex;
 
 use crate::error::{OriginError, OriginErrorKind};
-use crate::list_xml::{self, XmlPage, XmlProblem};
+use crate::list_page::{ListPage, PageProblem};
 use crate::metrics::{Op, OriginMetrics};
-use crate::{OriginSettings, Scheme};
+use crate::{OriginSettings, Scheme, list_json, list_xml};
 
 /// A connection that is not there after this long will not come.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ tokio::task_local! {
 pub(crate) struct PageSlot {
     /// Whether objects without etag and time are taken.
     pub(crate) allows_unproved: bool,
-    pub(crate) page: Option<XmlPage>,
+    pub(crate) page: Option<ListPage>,
 }
 
 /// What the last answer of a call said.
@@ -94,8 +94,7 @@ pub(crate) struct Transport {
     metrics: OriginMetrics,
     latency: Duration,
     accept_encoding: header::HeaderValue,
-    /// The root element of a listing, where listings are XML.
-    listing_root: Option<&'static str>,
+    scheme: Scheme,
 }
 
 impl Transport {
@@ -138,11 +137,7 @@ impl Transport {
             metrics,
             latency: settings.injected_latency,
             accept_encoding: header::HeaderValue::from_static(accepted),
-            listing_root: match settings.url.scheme {
-                Scheme::S3 | Scheme::Oss | Scheme::Cos => Some("ListBucketResult"),
-                Scheme::Az => Some("EnumerationResults"),
-                _ => None,
-            },
+            scheme: settings.url.scheme,
         })
     }
 
@@ -201,16 +196,16 @@ impl HttpTransport for Transport {
             let text = read_bounded(response, ERROR_BODY_MAX).await.unwrap_or_else(|(read, _)| read);
             Self::note(|notes| notes.read_error(&text));
             HttpBody::new(stream::iter([Ok(Buffer::from(text))]), None)
-        } else if operation == Some(Operation::List)
-            && let Some(root) = self.listing_root
-        {
+        } else if operation == Some(Operation::List) && self.scheme.has_buckets() {
             let text = read_bounded(response, ANSWER_MAX)
                 .await
                 .map_err(|(_, why)| Error::new(ErrorKind::Unexpected, why).set_temporary())?;
             let text = match PAGE.try_with(Arc::clone) {
-                Ok(slot) => put_page(&slot, &text)?,
+                Ok(slot) => put_page(self.scheme, &slot, &text)?,
                 Err(_) => {
-                    check_listing(&text, root)?;
+                    if let Some(root) = listing_root(self.scheme) {
+                        check_listing(&text, root)?;
+                    }
                     text
                 }
             };
@@ -324,24 +319,39 @@ async fn read_bounded(response: reqwest::Response, bound: usize) -> std::result:
 
 /// Reads a page into `slot`. What is left for OpenDAL: where the next page begins, and an entry, for it never stops at a page
 /// without.
-fn put_page(slot: &Mutex<PageSlot>, text: &[u8]) -> Result<Bytes> {
+fn put_page(scheme: Scheme, slot: &Mutex<PageSlot>, text: &[u8]) -> Result<Bytes> {
     let allows_unproved = slot.lock().allows_unproved;
-    let page = list_xml::parse(text, allows_unproved).map_err(|why| {
+    let parse = if scheme == Scheme::Gs { list_json::parse } else { list_xml::parse };
+    let page = parse(text, allows_unproved).map_err(|why| {
         let error = Error::new(ErrorKind::Unexpected, why.to_string());
-        if why == XmlProblem::Unproved {
+        if why == PageProblem::Unproved {
             Error::new(ErrorKind::Unsupported, why.to_string())
         } else {
             error.set_temporary()
         }
     })?;
-    let token = page.token.as_deref().map(quick_xml::escape::escape).unwrap_or_default();
-    let left = format!(
-        "<ListBucketResult><IsTruncated>{}</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>\
-         <CommonPrefixes><Prefix>/</Prefix></CommonPrefixes></ListBucketResult>",
-        page.is_truncated && page.token.is_some(),
-    );
+    let left = if scheme == Scheme::Gs {
+        // A token that is null is none.
+        serde_json::json!({"nextPageToken": page.token, "prefixes": ["/"]}).to_string()
+    } else {
+        let token = page.token.as_deref().map(quick_xml::escape::escape).unwrap_or_default();
+        format!(
+            "<ListBucketResult><IsTruncated>{}</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>\
+             <CommonPrefixes><Prefix>/</Prefix></CommonPrefixes></ListBucketResult>",
+            page.is_truncated && page.token.is_some(),
+        )
+    };
     slot.lock().page = Some(page);
     Ok(left.into())
+}
+
+/// The root element of a listing, where listings are XML.
+fn listing_root(scheme: Scheme) -> Option<&'static str> {
+    match scheme {
+        Scheme::S3 | Scheme::Oss | Scheme::Cos => Some("ListBucketResult"),
+        Scheme::Az => Some("EnumerationResults"),
+        _ => None,
+    }
 }
 
 /// OpenDAL takes any XML without keys, such as a proxy's page or an answer that was cut, for an empty listing.

@@ -34,6 +34,11 @@ pub trait Service: Send + Sync + 'static {
     /// here. May block on a local disk: not for async tasks.
     fn read_now(&self, context: &Context, content: &Content, range: ByteRange, buffer: &mut [u8]) -> ReadNow;
 
+    /// Whether [`Self::read_now`] is worth a try from `start` on: false only if the bytes there are not here. Waits for nothing.
+    fn may_have(&self, _content: &Content, _start: u64) -> bool {
+        true
+    }
+
     /// The bytes of `range`, cut at the content's end, as chunks in order.
     async fn read(&self, context: &Context, content: &Content, range: ByteRange) -> Result<Vec<Bytes>, Fault>;
 

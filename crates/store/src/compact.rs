@@ -64,7 +64,7 @@ fn live_len(packs: &[Arc<Pack>], larges: &[Arc<Large>]) -> u64 {
     let large = |large: &Arc<Large>| {
         let extents = large.extents.read().len() as u64;
         // 16 sums of 8 bytes a page.
-        OTHER_RECORD * (1 + extents) + 128 * u64::from(large.resident.load(Ordering::Relaxed))
+        OTHER_RECORD * (1 + extents) + 128 * u64::from(large.pages.resident())
     };
     packs.iter().map(pack).sum::<u64>() + larges.iter().map(large).sum::<u64>()
 }
@@ -96,8 +96,8 @@ pub(crate) fn put_large(large: &Large, put: &mut dyn FnMut(&Record) -> io::Resul
     put(&Record::Large { id: large.id, size: large.size, group: large.group, generation })?;
     let extents: Vec<_> = large.extents.read().iter().map(|(index, extent)| (*index, Arc::clone(extent))).collect();
     for (index, extent) in extents {
-        let resident = extent.resident.load(Ordering::Acquire);
-        let verified = extent.verified.load(Ordering::Acquire) & resident;
+        let resident = extent.residency.resident();
+        let verified = extent.residency.verified() & resident;
         let pages = pages_in(ExtentIndex(index), resident);
         let sums = pages.flat_map(|page| extent.sums(page)).map(|sum| sum.load(Ordering::Relaxed)).collect();
         put(&Record::Pages { id: large.id, extent: index, resident, verified, sums })?;

@@ -199,10 +199,9 @@ impl Writer {
         }
         let extents = std::mem::take(&mut *large.extents.write());
         for extent in extents.values() {
-            extent.resident.store(0, Ordering::Release);
+            large.pages.withdraw_all(&extent.residency);
             self.account_gone(extent);
         }
-        large.resident.store(0, Ordering::Release);
         large.close();
         self.unlink(&large.name());
         // The record names the content by its id: another file of it here, made meanwhile, is not gone, and its own record

@@ -1,8 +1,4 @@
-//! Large contents: one sparse file each, and in memory which of its pages are resident.
-//!
-//! Always true: a page's bit is set only after its bytes and its log record are written, and cleared before its bytes
-//! may go. Whoever reads holds the gate for reading from the look at the bit until the bytes are in his buffer; whoever
-//! punches clears the bits, then passes the gate as a writer: nobody who saw the bits is still reading.
+//! Large contents: one sparse file each, and in memory which of its pages are resident (`residency`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +17,7 @@ use crate::device::Root;
 use crate::directory::Holder;
 use crate::eviction::{Owner, Unit};
 use crate::files::{Barred, FileSlot, OpenFiles};
+use crate::residency::{Pages, Residency};
 
 /// The folder of large contents in a directory.
 pub(crate) const LARGE: &str = "large";
@@ -40,12 +37,10 @@ pub(crate) struct Large {
     pub(crate) file: Arc<FileSlot>,
     /// Its descriptor for reading past the page cache: barred while the kernel is asked for a write lease.
     pub(crate) direct: Arc<FileSlot>,
-    /// Held for reading across every read of the file.
-    pub(crate) gate: RwLock<()>,
     /// What is resident. An extent that has no page resident or being written is not in it.
     pub(crate) extents: RwLock<BTreeMap<u32, Arc<Extent>>>,
-    /// Pages resident.
-    pub(crate) resident: AtomicU32,
+    /// How many are, and the gate of those who read them.
+    pub(crate) pages: Pages,
     /// Descriptors handed out by this process and not given back.
     pub(crate) handouts: AtomicU32,
     /// The file is unlinked or about to be.
@@ -60,15 +55,11 @@ pub(crate) struct Large {
     pub(crate) is_unproved: AtomicBool,
 }
 
-/// What is resident of one extent. A bit a page.
+/// One extent of a content.
 #[derive(Debug)]
 pub(crate) struct Extent {
     pub(crate) unit: Arc<Unit>,
-    pub(crate) resident: AtomicU64,
-    /// Checked since the machine started, or written since.
-    pub(crate) verified: AtomicU64,
-    /// Ever written since the extent was empty: such a page is not written again.
-    pub(crate) written: AtomicU64,
+    pub(crate) residency: Residency,
     sums: Box<[AtomicU64]>,
 }
 
@@ -87,9 +78,8 @@ impl Large {
             generation: AtomicU64::new(generation),
             file,
             direct: Arc::default(),
-            gate: RwLock::new(()),
             extents: RwLock::new(BTreeMap::new()),
-            resident: AtomicU32::new(0),
+            pages: Pages::new(),
             handouts: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             begun: Instant::now().into(),
@@ -121,7 +111,7 @@ impl Large {
     /// Every page is to be compared with its sums when it is next read.
     pub(crate) fn forget_verified(&self) {
         for extent in self.extents.read().values() {
-            extent.verified.store(0, Ordering::Release);
+            extent.residency.forget_verified();
         }
     }
 
@@ -139,7 +129,7 @@ impl Large {
     /// nobody still reads by another.
     pub(crate) fn bar_direct(&self) -> Barred<'_> {
         let barred = self.direct.bar();
-        drop(self.gate.write());
+        self.pages.pass();
         barred
     }
 
@@ -166,12 +156,12 @@ impl Large {
         extents.len() as u64 == self.size.div_ceil(EXTENT)
             && extents.iter().all(|(index, extent)| {
                 let all = self.all_pages(ExtentIndex(*index));
-                extent.resident.load(Ordering::Acquire) == all && extent.verified.load(Ordering::Acquire) == all
+                extent.residency.resident() == all && extent.residency.verified() == all
             })
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        self.resident.load(Ordering::Acquire) == page_count(self.size)
+        self.pages.resident() == page_count(self.size)
     }
 
     /// The bits of all pages of an extent.
@@ -184,28 +174,19 @@ impl Large {
 
     /// Makes a page readable. Its bytes, sums and record are written.
     pub(crate) fn publish(&self, extent: &Extent, page: PageIndex) {
-        let bit = bit(page);
-        extent.verified.fetch_or(bit, Ordering::Release);
-        if extent.resident.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
-            self.resident.fetch_add(1, Ordering::AcqRel);
-        }
+        self.pages.publish(&extent.residency, bit(page));
     }
 
     /// Makes a page absent. True if it was resident.
     pub(crate) fn withdraw(&self, extent: &Extent, page: PageIndex) -> bool {
-        let was = extent.resident.fetch_and(!bit(page), Ordering::AcqRel) & bit(page) != 0;
-        if was {
-            self.resident.fetch_sub(1, Ordering::AcqRel);
-        }
-        was
+        self.pages.withdraw(&extent.residency, bit(page))
     }
 
     /// Takes an extent out: all its pages are absent from now on. Passes the gate, so that nobody reads them any more.
     pub(crate) fn take_extent(&self, extent: ExtentIndex) -> Option<Arc<Extent>> {
         let taken = self.extents.write().remove(&extent.0)?;
-        let pages = taken.resident.swap(0, Ordering::AcqRel).count_ones();
-        self.resident.fetch_sub(pages, Ordering::AcqRel);
-        drop(self.gate.write());
+        self.pages.withdraw_all(&taken.residency);
+        self.pages.pass();
         Some(taken)
     }
 
@@ -220,21 +201,15 @@ impl Extent {
     pub(crate) fn new(holder: &dyn Holder, large: &Arc<Large>, extent: ExtentIndex) -> Self {
         let unit = holder.new_unit(Owner::Extent(Arc::downgrade(large), extent), large.group);
         let blocks = block_count(large.size.saturating_sub(extent.start()).min(EXTENT));
-        Self {
-            unit,
-            resident: AtomicU64::new(0),
-            verified: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            sums: (0..blocks).map(|_| AtomicU64::new(0)).collect(),
-        }
+        Self { unit, residency: Residency::new(), sums: (0..blocks).map(|_| AtomicU64::new(0)).collect() }
     }
 
     pub(crate) fn is_resident(&self, page: PageIndex) -> bool {
-        self.resident.load(Ordering::Acquire) & bit(page) != 0
+        self.residency.resident() & bit(page) != 0
     }
 
     pub(crate) fn is_verified(&self, page: PageIndex) -> bool {
-        self.verified.load(Ordering::Acquire) & bit(page) != 0
+        self.residency.verified() & bit(page) != 0
     }
 
     /// The sums of a page's blocks.

@@ -76,12 +76,16 @@ mod record;
 mod recover;
 mod recovery;
 mod replay;
+mod residency;
+#[cfg(test)]
+mod residency_model;
 mod scratch;
 mod scrub;
 mod shared;
 mod simulate;
 mod store;
 mod sweep;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod tiers;

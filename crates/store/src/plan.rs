@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use forebay_model::{ContentId, ExtentIndex, PageIndex};
 
@@ -30,5 +29,5 @@ impl Store {
 /// When the first of an extent's pages is read next, of those that the plan knows.
 pub(crate) fn next_use_of_extent(plan: &dyn Plan, large: &Large, index: ExtentIndex) -> Option<u64> {
     let extent = large.extent(index)?;
-    pages_in(index, extent.resident.load(Ordering::Acquire)).filter_map(|page| plan.next_use(large.id, page)).min()
+    pages_in(index, extent.residency.resident()).filter_map(|page| plan.next_use(large.id, page)).min()
 }

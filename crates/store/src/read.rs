@@ -120,7 +120,7 @@ impl Shared {
         match self.large_here(id, size) {
             None => Residency::None,
             Some(large) if large.is_whole() => Residency::Whole,
-            Some(large) if large.resident.load(Ordering::Acquire) > 0 => Residency::Partial,
+            Some(large) if large.pages.resident() > 0 => Residency::Partial,
             Some(_) => Residency::None,
         }
     }
@@ -321,7 +321,7 @@ impl Shared {
 
     /// As `try_large`, without waiting.
     fn try_large_cached(&self, large: &Arc<Large>, range: ByteRange, buffer: &mut [u8]) -> Result<(), Failure> {
-        let _gate = large.gate.try_read().ok_or(Failure::Waits)?;
+        let _gate = large.pages.try_reading().ok_or(Failure::Waits)?;
         self.prove_pages(large, range, |_, _| Err(Failure::Waits))?;
         read_cached(&large.file, buffer, range.start)
     }
@@ -349,7 +349,7 @@ impl Shared {
     ) -> Result<(), Failure> {
         let directory = &self.directories[large.directory];
         // Until the bytes are in the buffer: a hole is punched only after everybody who saw the bits has left.
-        let _gate = large.gate.read();
+        let _gate = large.pages.reading();
         self.prove_pages(large, range, |extent, page| self.verify_page(large, extent, page, caching))?;
         let file = large.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
         let open_direct = || large.open_direct(&directory.root, &self.files);
@@ -442,7 +442,7 @@ impl Shared {
             self.page_damaged(large, extent, page);
             return Err(Failure::Damaged);
         }
-        extent.verified.fetch_or(bit(page), Ordering::Release);
+        extent.residency.verify(bit(page));
         Ok(bytes)
     }
 
@@ -482,7 +482,7 @@ impl Shared {
         let large = self.large_here(id, size)?;
         let directory = &self.directories[large.directory];
         // As in reading: once the descriptor is open the kernel sees it, and until then the gate keeps the pages here.
-        let _gate = large.gate.read();
+        let _gate = large.pages.reading();
         if !large.is_whole_and_verified() {
             return None;
         }

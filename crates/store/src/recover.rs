@@ -127,7 +127,7 @@ fn settle(directory: &Directory, found: &Replayed, evictor: &mut Evictor, report
         is_as_it_was &= directory.prove_large(large);
         large.extents.read().values().for_each(|extent| count(&extent.unit));
         report.contents += 1;
-        report.pages += u64::from(large.resident.load(Ordering::Relaxed));
+        report.pages += u64::from(large.pages.resident());
     }
     for large in &found.gone {
         // One that is there is a stray from now on; the sweeper takes those that cannot be unlinked now.

@@ -240,10 +240,7 @@ fn add_pages(
     for (place, sum) in pages().flat_map(|page| known.sums(page)).zip(sums) {
         place.store(*sum, Ordering::Relaxed);
     }
-    let new = resident & !known.resident.fetch_or(resident, Ordering::Relaxed);
-    known.written.fetch_or(resident, Ordering::Relaxed);
-    known.verified.fetch_or(verified & resident, Ordering::Relaxed);
-    large.resident.fetch_add(new.count_ones(), Ordering::Relaxed);
+    let new = large.pages.recover(&known.residency, resident, verified);
     known.unit.bytes.fetch_add(large.bytes_of(extent, new), Ordering::Relaxed);
     large.extents.write().insert(extent.0, known);
 }

@@ -126,13 +126,13 @@ fn unverified_packs(shared: &Shared) -> HashSet<u32> {
 
 fn scrub_extent(shared: &Shared, large: &Arc<Large>, index: ExtentIndex, pace: &mut Pace, of: Of) -> Flow {
     let Some(extent) = large.extent(index) else { return Flow::Continue(()) };
-    for page in pages_in(index, extent.resident.load(Ordering::Acquire)) {
+    for page in pages_in(index, extent.residency.resident()) {
         if of == Of::Unverified && extent.is_verified(page) {
             continue;
         }
         let outcome = {
             // As a reader: nobody punches the page meanwhile.
-            let _gate = large.gate.read();
+            let _gate = large.pages.reading();
             if !extent.is_resident(page) || shared.is_closed() {
                 continue;
             }

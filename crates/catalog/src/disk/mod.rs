@@ -48,7 +48,7 @@ pub(crate) struct Disk {
     table: Table,
     directory: PathBuf,
     /// The file's largest size.
-    size_max: u64,
+    pub(crate) size_max: u64,
     pub(crate) clock: Clock,
     /// How often the catalog was started on this database, with this one.
     pub(crate) starts: u64,

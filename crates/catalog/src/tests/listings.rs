@@ -49,6 +49,21 @@ fn keys_that_no_name_stands_for_are_counted() {
 }
 
 #[test]
+fn what_is_coming_in_is_told_until_it_has_come() {
+    let w = world(Freshness::default());
+    let writer = w.begin(Absence::Told);
+    writer.range(&w.catalog().begin(), "", &part(&[("a", "1"), ("b", "1")])).expect("it fits");
+    let seen = w.catalog().coming_in();
+    assert_eq!(seen.iter().map(|l| (l.path.as_str(), l.names)).collect::<Vec<_>>(), [("/ml/d", 2)]);
+    writer.covered(&w.catalog().begin(), "b", None).expect("it fits");
+    writer.finish().expect("it is whole");
+    assert_eq!(w.catalog().coming_in(), []);
+    // One that was given up waits for somebody to go on with it, and is not being made.
+    drop(w.begin(Absence::Told));
+    assert_eq!(w.catalog().coming_in(), []);
+}
+
+#[test]
 fn a_marker_shows_that_an_empty_directory_exists() {
     let w = world(Freshness::default());
     let writer = w.begin(Absence::Told);

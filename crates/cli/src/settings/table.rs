@@ -290,6 +290,12 @@ settings! {
         ///
         /// Raise it when names of very many directories are used at once: a name takes about 500 bytes, a directory 500 too.
         catalog: ByteSize = "96MiB", Flag::Absent;
+
+        /// Memory for files and directories that the kernel knows of a mount: at most 256 bytes each.
+        ///
+        /// Raise it when more than a million files are used again and again, for which it costs the kernel about a KiB more each.
+        /// Beyond it the kernel is asked to forget those that nobody reads (Linux 6.18 and newer).
+        inodes: ByteSize = "256MiB", Flag::Absent;
     }
 
     /// The catalog.
@@ -307,6 +313,12 @@ settings! {
         ///
         /// Raise it for few readers at a far origin, lower it for very many readers. The budget of memory stands above it.
         max: ByteSize = "64MiB", Flag::Absent;
+
+        /// Fetch the next files of a directory while its files are read one after the other, in order or with a stride.
+        ///
+        /// Set it to `no` when requests or traffic are paid for and programs stop half-way through directories. In a directory of
+        /// which less than half of what was fetched ahead is read, it stops by itself.
+        files: bool = "yes", Flag::Absent;
     }
 
     /// The store.

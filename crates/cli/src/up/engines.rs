@@ -61,6 +61,8 @@ pub(crate) fn store(settings: &Settings, limits: Limits) -> StoreOptions {
     options
 }
 
+/// What an inode that the kernel knows takes here at most, with a usual key and etag.
+const INODE_BYTES: u64 = 256;
 /// What may wait for each directory. Pages that wait are counted in the budget too: half of it is left to readers.
 fn write_queue(settings: &Settings, limits: Limits) -> ByteSize {
     let directories = settings.process.cache.len().max(1) as u64;
@@ -92,6 +94,7 @@ pub(crate) fn fetch(settings: &Settings, limits: Limits) -> FetchSettings {
     FetchSettings {
         memory: limits.memory_budget,
         read_ahead_max: settings.read_ahead.max,
+        files_ahead: settings.read_ahead.files,
         request_max: request_max(limits),
         deadline: settings.origin.deadline,
         caching: caching(settings),
@@ -135,6 +138,7 @@ pub(crate) fn mount(
     options.refuse_programs = given.refuse_programs.iter().map(|name| comm(name)).collect();
     // A reply holds up to a page: a quarter of the budget for replies beside what is on its way.
     options.reads_in_flight = usize::try_from(limits.memory_budget.0 / 4 / PAGE).unwrap_or(usize::MAX).clamp(8, 128);
+    options.inodes_max = usize::try_from(settings.memory.inodes.0 / INODE_BYTES).unwrap_or(usize::MAX).max(1);
     options.request_limit = client_deadline(settings) + MOUNT_MARGIN;
     options
 }

@@ -90,8 +90,14 @@ impl FirstReads {
         })
     }
 
-    /// The file `node` of `len` bytes was looked up. Whether it is to be read now.
-    pub(super) fn looked_up(self: &Arc<Self>, node: NodeId, uid: Uid, len: u64) -> Option<Job> {
+    /// The file `node` of `len` bytes was looked up. Whether it is to be read now, which it is only if it may be here.
+    pub(super) fn looked_up(
+        self: &Arc<Self>,
+        node: NodeId,
+        uid: Uid,
+        len: u64,
+        is_here: impl FnOnce() -> bool,
+    ) -> Option<Job> {
         if len == 0 || len > LEN_MAX {
             return None;
         }
@@ -102,10 +108,11 @@ impl FirstReads {
             return None;
         }
         (slot.node, slot.state) = (Some((node, uid)), State::Seen);
-        if !is_reading || self.under_way.fetch_add(1, Ordering::Relaxed) >= self.under_way_max {
-            if is_reading {
-                self.under_way.fetch_sub(1, Ordering::Relaxed);
-            }
+        if !is_reading || !is_here() {
+            return None;
+        }
+        if self.under_way.fetch_add(1, Ordering::Relaxed) >= self.under_way_max {
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         slot.state = State::Reading(None);
@@ -239,7 +246,7 @@ mod tests {
     fn with_habit() -> Arc<FirstReads> {
         let reads = FirstReads::new(2);
         for node in 0..u64::from(2 * WINDOW) {
-            let job = reads.looked_up(NodeId(node), 0, 10);
+            let job = reads.looked_up(NodeId(node), 0, 10, || true);
             if let Some(job) = job {
                 job.run(|_| true);
             }
@@ -251,18 +258,18 @@ mod tests {
     #[test]
     fn files_are_read_at_their_lookup_once_that_pays_and_until_it_does_not() {
         let reads = with_habit();
-        let begun = (0..1_000).filter(|node| reads.looked_up(NodeId(*node), 0, 10).is_some()).count();
+        let begun = (0..1_000).filter(|node| reads.looked_up(NodeId(*node), 0, 10, || true).is_some()).count();
         assert!((1..=WINDOW as usize).contains(&begun), "nobody reads them any more: {begun}");
         let untouched = FirstReads::new(2);
-        assert!((0..1_000).all(|node| untouched.looked_up(NodeId(node), 0, 10).is_none()));
+        assert!((0..1_000).all(|node| untouched.looked_up(NodeId(node), 0, 10, || true).is_none()));
     }
 
     #[test]
     fn what_was_read_is_given_once_and_to_its_user_only() {
         let reads = with_habit();
         let read = |uid| reads.read(NodeId(7_000), uid, ALL, (), never);
-        assert!(reads.looked_up(NodeId(7_001), 1, LEN_MAX + 1).is_none(), "too long");
-        reads.looked_up(NodeId(7_000), 1, 10).expect("a habit").run(|buffer| {
+        assert!(reads.looked_up(NodeId(7_001), 1, LEN_MAX + 1, || true).is_none(), "too long");
+        reads.looked_up(NodeId(7_000), 1, 10, || true).expect("a habit").run(|buffer| {
             buffer.copy_from_slice(b"0123456789");
             true
         });
@@ -281,8 +288,8 @@ mod tests {
             let reads = with_habit();
             let got = Arc::new(AtomicU64::new(0));
             let seen = got.clone();
-            let job = reads.looked_up(NodeId(9), 0, 10).expect("a habit");
-            assert!(reads.looked_up(NodeId(9), 0, 10).is_none(), "under way");
+            let job = reads.looked_up(NodeId(9), 0, 10, || true).expect("a habit");
+            assert!(reads.looked_up(NodeId(9), 0, 10, || true).is_none(), "under way");
             let outcome = reads.read(NodeId(9), 0, ALL, (), |()| {
                 Box::new(move |bytes| seen.store(bytes.map_or(1, |bytes| 100 + bytes.len() as u64), Ordering::Relaxed))
             });
@@ -293,25 +300,26 @@ mod tests {
                 drop(job);
             }
             assert_eq!(got.load(Ordering::Relaxed), if filled { 110 } else { 1 });
-            assert!(reads.looked_up(NodeId(9), 0, 10).is_some(), "the place is free again");
+            assert!(reads.looked_up(NodeId(9), 0, 10, || true).is_some(), "the place is free again");
         }
     }
 
     #[test]
     fn a_panic_of_both_ends_neither_the_process_nor_the_place() {
         let reads = with_habit();
-        let job = reads.looked_up(NodeId(9), 0, 10).expect("a habit");
+        let job = reads.looked_up(NodeId(9), 0, 10, || true).expect("a habit");
         let _ = reads.read(NodeId(9), 0, ALL, (), |()| Box::new(|_| panic!("one more bug")));
         assert!(catch_unwind(AssertUnwindSafe(|| job.run(|_| panic!("a bug")))).is_err());
-        assert!(reads.looked_up(NodeId(9), 0, 10).is_some(), "the place is free again");
+        assert!(reads.looked_up(NodeId(9), 0, 10, || true).is_some(), "the place is free again");
     }
 
     #[test]
     fn few_are_read_at_a_time() {
         let reads = with_habit();
-        let jobs: Vec<_> = (0..SLOTS as u64).filter_map(|node| reads.looked_up(NodeId(node), 0, 10)).collect();
+        let jobs: Vec<_> = (0..SLOTS as u64).filter_map(|node| reads.looked_up(NodeId(node), 0, 10, || true)).collect();
         assert_eq!(jobs.len(), 2);
         drop(jobs);
-        assert!(reads.looked_up(NodeId(3_000), 0, 10).is_some());
+        assert!(reads.looked_up(NodeId(2_999), 0, 10, || false).is_none(), "it is not here");
+        assert!(reads.looked_up(NodeId(3_000), 0, 10, || true).is_some());
     }
 }

@@ -94,7 +94,8 @@ impl Door {
 
     /// The file's first read, if it is to be done at its lookup.
     fn first_read(&self, caller: Caller, node: NodeId, file: Arc<FileEntry>) -> Option<impl FnOnce() + Send + use<>> {
-        let job = self.first_reads.as_ref()?.looked_up(node, caller.uid, file.content.size)?;
+        let is_here = || self.client.may_have(&file.content, 0);
+        let job = self.first_reads.as_ref()?.looked_up(node, caller.uid, file.content.size, is_here)?;
         let (client, who) = (self.client.clone(), principal(caller));
         Some(move || job.run(|buffer| client.read_now(who, &file.content, 0, buffer) == ReadNow::Filled))
     }

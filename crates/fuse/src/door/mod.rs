@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::nodeid::NodeId;
 use crate::nodes::{Known, Nodes};
 use crate::options::{Kind, MountOptions};
+use crate::pruner::Bell;
 use crate::session::{
     Answer, AnswerAttributes, AnswerBytes, AnswerEntry, AnswerNames, AnswerOpen, AnswerOpenDirectory, Caller, Handle,
     Handler,
@@ -77,6 +78,7 @@ impl Door {
         client: Client,
         runtime: Runtime,
         invalidator: Invalidator,
+        bell: Bell,
         metrics: Arc<Metrics>,
     ) -> Self {
         let me = Principal::User { uid: options.uid, gid: options.gid };
@@ -85,7 +87,7 @@ impl Door {
             Some(Ok(found)) => DirectoryEntry { mtime: found.entry.mtime() },
             _ => DirectoryEntry { mtime: TimestampNs(0) },
         };
-        let nodes = Arc::new(Nodes::new(options.root.clone(), root, metrics.nodes.clone()));
+        let nodes = Arc::new(Nodes::new(options.root.clone(), root, metrics.nodes.clone(), bell));
         let inner = Inner {
             client,
             runtime,

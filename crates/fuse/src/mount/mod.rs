@@ -18,6 +18,7 @@ use crate::error::MountError;
 use crate::invalidator::{Invalidator, Queue};
 use crate::metrics::Metrics;
 use crate::options::{Kind, MountOptions};
+use crate::pruner::pruner;
 use crate::session::{Broken, Session, SessionOptions};
 use attach::Attachment;
 
@@ -85,7 +86,8 @@ impl Mount {
         let mountpoint = attach::prepare(&options.mountpoint)?;
         let metrics = Arc::new(Metrics::new());
         let (invalidator, queue) = Invalidator::new(metrics.clone());
-        let door = Door::new(options, client, runtime, invalidator.clone(), metrics.clone());
+        let (bell, pruner) = pruner(options.inodes_max, metrics.clone());
+        let door = Door::new(options, client, runtime, invalidator.clone(), bell, metrics.clone());
 
         let (device, attachment) = attach::attach(&mountpoint, options)?;
         let session_options = SessionOptions {
@@ -124,6 +126,8 @@ impl Mount {
             door.passthrough().set(connection::passthrough(negotiated.passthrough));
         }
         spawn_notifier(&door, options, queue, session.notifier())?;
+        let (nodes, notifier) = (Arc::downgrade(door.nodes()), session.notifier());
+        spawn("forebay-prune", move || pruner.run(&nodes, &notifier))?;
         spawn("forebay-fuse", move || {
             let result = session.run();
             if let Err(error) = result {

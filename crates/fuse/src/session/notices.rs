@@ -13,6 +13,8 @@ use crate::nodeid::NodeId;
 const INVAL_ENTRY: i32 = 3;
 /// Since protocol 7.44 (Linux 6.16).
 const INC_EPOCH: i32 = 8;
+/// Since protocol 7.45 (Linux 6.18).
+const PRUNE: i32 = 9;
 /// Ask again at the next use, but do not take the name out of the tree before. Older kernels than Linux 6.2 do that all the same.
 const EXPIRE_ONLY: u32 = 1;
 /// Length, code and a zero where answers have the number of a request.
@@ -53,6 +55,16 @@ impl Notifier {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes the kernel forget those of these nodes that nobody uses.
+    pub(crate) fn prune(&self, nodes: &[NodeId]) -> io::Result<()> {
+        let mut body = Vec::with_capacity(16 + 8 * nodes.len());
+        // Their number, and room for what may come.
+        body.extend_from_slice(&(nodes.len() as u32).to_ne_bytes());
+        body.extend_from_slice(&[0; 12]);
+        nodes.iter().for_each(|node| body.extend_from_slice(&node.0.to_ne_bytes()));
+        self.send(PRUNE, &body)
     }
 
     fn entry(&self, parent: NodeId, name: &str, flags: u32) -> io::Result<()> {

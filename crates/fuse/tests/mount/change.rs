@@ -8,7 +8,7 @@ use forebay_client::Outdated;
 use forebay_model::NsPath;
 
 use crate::service::Fake;
-use crate::support::{Fixture, errno, pattern, pread};
+use crate::support::{Fixture, errno, pattern, pread, wait_until};
 
 #[test]
 fn an_open_file_keeps_its_bytes_and_the_next_open_sees_the_new_ones() {
@@ -181,13 +181,4 @@ fn path(text: &str) -> NsPath {
 
 fn name(text: &str) -> Outdated {
     Outdated::Name(path(text))
-}
-
-/// Another thread is to bring it about: looks until it has.
-fn wait_until(condition: impl Fn() -> bool) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !condition() {
-        assert!(std::time::Instant::now() < end, "it did not come about within 10 s");
-        std::thread::yield_now();
-    }
 }

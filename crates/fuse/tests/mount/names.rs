@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 
 use crate::service::Fake;
-use crate::support::{Fixture, errno, sorted_names};
+use crate::support::{Fixture, errno, kernel_is_since, pattern, pread, sorted_names, wait_until};
 
 const MANY: usize = 100_000;
 
@@ -17,6 +17,30 @@ fn nasty_names() -> Vec<String> {
     let names =
         ["a b", "ünïcödé 文件 🙂", "100%", "%41", "a+b", r"back\slash", "-rf", "*?[x]", "'\"", "new\nline", "...", " "];
     names.map(str::to_owned).into_iter().chain(["x".repeat(255), "é".repeat(127)]).collect()
+}
+
+#[test]
+fn the_kernel_knows_no_more_files_than_it_may() {
+    const MAX: u64 = 1_000;
+    let fixture = Fixture::with(Fake::new(), |options| options.inodes_max = MAX as usize);
+    for n in 0..10 * MAX {
+        fixture.fake.put(&format!("/d/{n:06}"), pattern(10, n));
+    }
+    let (used, kept) = (fixture.path("d/000000"), fs::File::open(fixture.path("d/000001")).unwrap());
+    assert_eq!(fs::read(&used).unwrap(), pattern(10, 0));
+    // Names with what they stand for, as `find -size` or `ls -l` ask for them.
+    let listed = fs::read_dir(fixture.path("d")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+    assert_eq!(listed.sum::<u64>(), 10 * 10 * MAX);
+    if !kernel_is_since(6, 18) {
+        return;
+    }
+    wait_until(|| fixture.metric("nodes") <= MAX);
+    assert!(fixture.metric("pruned_total") > 0);
+    // What is open stays, and what was forgotten is looked up anew.
+    assert_eq!(pread(&kept, 0, 10).unwrap(), pattern(10, 1));
+    for n in [0, 2, 10 * MAX - 1] {
+        assert_eq!(fs::read(fixture.path(&format!("d/{n:06}"))).unwrap(), pattern(10, n));
+    }
 }
 
 #[test]
@@ -131,7 +155,7 @@ fn attributes_are_as_told() {
     assert_eq!((file.size(), file.blocks(), file.nlink(), file.blksize()), (1000, 2, 1, 4096));
     assert_eq!((file.mtime(), file.mtime_nsec()), (1_700_000_000, 123_456_789));
     let directory = fs::metadata(fixture.path("d")).unwrap();
-    assert_eq!((directory.mode(), directory.nlink()), (0o40_550, 2));
+    assert_eq!((directory.mode(), directory.nlink()), (0o40_550, 1));
     assert!(Command::new("df").arg(&fixture.directory).output().unwrap().status.success());
 }
 

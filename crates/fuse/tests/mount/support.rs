@@ -104,3 +104,19 @@ pub(crate) fn sorted_names(directory: &Path) -> Vec<String> {
     names.sort_unstable();
     names
 }
+
+/// Another thread is to bring it about: looks until it has.
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !condition() {
+        assert!(std::time::Instant::now() < end, "it did not come about within 10 s");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether the kernel is of this version or newer.
+pub(crate) fn kernel_is_since(major: u32, minor: u32) -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}

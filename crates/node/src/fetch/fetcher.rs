@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::budget::{Budget, Memory};
+use super::carried::Carried;
+use super::files_ahead::FilesAhead;
 use super::flight::Flight;
 use super::read_ahead::ReadAhead;
 use super::runs::{runs, whole_requests};
@@ -41,6 +43,8 @@ pub struct FetchSettings {
     pub memory: ByteSize,
     /// The most to fetch ahead of one reader.
     pub read_ahead_max: ByteSize,
+    /// Whether the next files of a directory are fetched ahead of who reads them in order.
+    pub files_ahead: bool,
     /// The most to ask for in one request.
     pub request_max: ByteSize,
     /// How long an origin may take for one answer.
@@ -52,20 +56,21 @@ pub struct FetchSettings {
 /// Fetches pages, each once for all who wait.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
-    store: Arc<Store>,
-    catalog: Arc<Catalog>,
-    flights: Arc<Flights>,
-    budget: Budget,
+    pub(super) store: Arc<Store>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) flights: Arc<Flights>,
+    pub(super) budget: Budget,
     read_ahead: Mutex<ReadAhead>,
+    pub(super) files_ahead: Option<FilesAhead>,
     time_outs: Mutex<VecDeque<(ContentId, Instant, Fault)>>,
     settings: FetchSettings,
-    runtime: Handle,
+    pub(super) runtime: Handle,
     pub(crate) metrics: FetchMetrics,
 }
 
 /// Whether the store is believed when it says that it has a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
+pub(super) enum Trust {
     Store,
     /// It said so a moment ago and could not give it.
     Nobody,
@@ -73,19 +78,21 @@ enum Trust {
 
 /// Whether somebody waits for a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
+pub(super) enum Want {
     Now,
     Ahead,
 }
 
 impl Fetcher {
     pub(crate) fn new(store: Arc<Store>, catalog: Arc<Catalog>, settings: FetchSettings, runtime: Handle) -> Self {
+        let ahead_max = settings.read_ahead_max.0.min(settings.memory.0 / 2);
         Self {
             store,
             catalog,
             flights: Arc::default(),
             budget: Budget::new(settings.memory),
-            read_ahead: Mutex::new(ReadAhead::new(settings.read_ahead_max.0.min(settings.memory.0 / 2))),
+            read_ahead: Mutex::new(ReadAhead::new(ahead_max)),
+            files_ahead: settings.files_ahead.then(|| FilesAhead::new(ByteSize(ahead_max))),
             time_outs: Mutex::default(),
             settings,
             runtime,
@@ -110,7 +117,20 @@ impl Fetcher {
         if here && !is_small(content.size) && self.store.residency(content.id, content.size) != Residency::Whole {
             self.fetch_ahead(source, content, range);
         }
+        if here && range.start == 0 {
+            self.read_from_start(source, content, true);
+        }
         here
+    }
+
+    /// Whether the byte at `start` may be here.
+    pub(crate) fn may_have(&self, content: &Content, start: u64) -> bool {
+        let page = PageIndex::of(start);
+        // In this order, as in `copy_here`. Of a flight that is not whole the start may be here.
+        self.flights.get(content.id, page).map_or_else(
+            || self.store.has_page(content.id, page),
+            |flight| flight.is_whole() || !is_small(content.size),
+        )
     }
 
     fn copy_here(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
@@ -149,22 +169,23 @@ impl Fetcher {
         }
     }
 
-    /// The store has a page.
-    fn kept(&self, flight: &Arc<Flight>) {
-        if flight.kept() || !self.budget.is_easy() {
+    /// The store has a page, or does not want it.
+    fn settled(&self, flight: &Arc<Flight>) {
+        if flight.settled() || !self.budget.is_easy() {
             self.flights.remove(flight);
             return;
         }
-        // Else its reader would have it from the disk that has just taken it.
-        self.flights.await_reader(flight);
-        // Unless that reader has come meanwhile, or does not come.
-        let (flights, unread) = (self.flights.clone(), Arc::downgrade(flight));
-        self.runtime.spawn(async move {
-            tokio::time::sleep(UNREAD_TIME).await;
-            if let Some(flight) = unread.upgrade() {
-                flights.remove(&flight);
-            }
-        });
+        // Else its reader would have it from the disk that has just taken it, or from the origin again. Unless that reader does not
+        // come.
+        if self.flights.await_reader(flight) {
+            let flights = self.flights.clone();
+            self.runtime.spawn(async move {
+                tokio::time::sleep(UNREAD_TIME).await;
+                while let Some(next) = flights.give_up_unread_since(UNREAD_TIME) {
+                    tokio::time::sleep_until(next.into()).await;
+                }
+            });
+        }
     }
 
     fn read_store(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
@@ -183,14 +204,25 @@ impl Fetcher {
         if let Some(fault) = self.timed_out_just_now(content.id, began) {
             return Err(fault);
         }
+        if range.start == 0 {
+            self.read_from_start(source, content, self.store.has_page(content.id, PageIndex(0)));
+        }
         let wanted = self.claim(content, pages_of(range), Trust::Store, Want::Now);
-        self.start(source, content, wanted.clone());
+        let mut carried = None;
+        match &wanted[..] {
+            [flight] if is_small(content.size) => carried = Some(self.carry(source, content, flight.clone())),
+            _ => self.start(source, content, wanted.clone()),
+        }
         self.fetch_ahead(source, content, range);
         let mut chunks = Vec::new();
         for page in pages_of(range) {
             let part = range.intersect(ByteRange::new(page.start(), page.next().start()));
             let mine = wanted.iter().find(|flight| flight.page == page).cloned();
-            let piece = self.piece(context, source, content, part, mine, began).await;
+            let piece = self.piece(context, source, content, part, mine, began);
+            let piece = match &mut carried {
+                Some(carried) => carried.until(piece).await,
+                None => piece.await,
+            };
             chunks.extend(piece.inspect_err(|fault| self.remember_time_out(content.id, fault))?);
         }
         Ok(chunks)
@@ -293,10 +325,8 @@ impl Fetcher {
         for run in runs(missing, |page| *page, run_pages) {
             // Memory first: read-ahead takes what is free now, and nothing from those who wait.
             let sizes = run.iter().map(|page| page_len(content.size, *page));
-            while !self.budget.is_easy() {
-                if !self.flights.give_up_unread() {
-                    return;
-                }
+            if !self.make_easy() {
+                return;
             }
             let Some(memory) = self.budget.try_take(sizes) else { return };
             let claimed = self.claim(content, run.into_iter(), Trust::Store, Want::Ahead);
@@ -304,12 +334,22 @@ impl Fetcher {
         }
     }
 
+    /// Whether enough memory is free for what nobody waits for; pages that the store has are given up for it.
+    pub(super) fn make_easy(&self) -> bool {
+        while !self.budget.is_easy() {
+            if !self.flights.give_up_unread() {
+                return false;
+            }
+        }
+        true
+    }
+
     fn request_pages(&self) -> usize {
         ((self.settings.request_max.0 / forebay_model::PAGE) as usize).max(1)
     }
 
     /// Enters flights for those of `pages` that are neither here nor on their way.
-    fn claim(
+    pub(super) fn claim(
         &self,
         content: &Content,
         pages: impl Iterator<Item = PageIndex>,
@@ -337,6 +377,17 @@ impl Fetcher {
         }
     }
 
+    /// Fetches a small object on the task of the reader that waits for it: another task would be one more change of threads.
+    fn carry(self: &Arc<Self>, source: &Arc<Source>, content: &Content, flight: Arc<Flight>) -> Carried {
+        self.metrics.bytes_wanted.inc_by(flight.len);
+        let landing = Landing { fetcher: self.clone(), flights: vec![flight] };
+        let (source, content) = (source.clone(), content.clone());
+        let landing = async move {
+            let _ = landing.fetch(&source, &content, false).await;
+        };
+        Carried::new(landing, self.runtime.clone())
+    }
+
     fn launch_runs(
         self: &Arc<Self>,
         source: &Arc<Source>,
@@ -357,7 +408,9 @@ impl Fetcher {
             let has_memory = memory.is_some();
             let landing = Landing { fetcher: self.clone(), flights: run };
             let (source, content) = (source.clone(), content.clone());
-            self.runtime.spawn(async move { landing.fetch(&source, &content, has_memory).await });
+            self.runtime.spawn(async move {
+                let _ = landing.fetch(&source, &content, has_memory).await;
+            });
         }
     }
 
@@ -411,10 +464,14 @@ struct Offered {
 impl Offered {
     fn done(mut self, kept: Kept) {
         if kept != Kept::Yes {
+            if let Some(flight) = self.flight.take_if(|flight| flight.is_ahead) {
+                self.fetcher.metrics.not_kept.inc();
+                self.fetcher.settled(&flight);
+            }
             return;
         }
         if let Some(flight) = self.flight.take() {
-            self.fetcher.kept(&flight);
+            self.fetcher.settled(&flight);
         }
         if let Some((flight, fill)) = self.fetcher.flights.take_lingering() {
             self.fetcher.offer(flight, fill);
@@ -432,13 +489,19 @@ impl Drop for Offered {
 }
 
 /// A run of flights that one request fetches. Whatever ends it, no flight is left waiting.
-struct Landing {
-    fetcher: Arc<Fetcher>,
-    flights: Vec<Arc<Flight>>,
+pub(super) struct Landing {
+    pub(super) fetcher: Arc<Fetcher>,
+    pub(super) flights: Vec<Arc<Flight>>,
 }
 
 impl Landing {
-    async fn fetch(self, source: &Arc<Source>, content: &Content, has_memory: bool) {
+    /// Fetches it. Whoever waits is told of a fault.
+    pub(super) async fn fetch(
+        self,
+        source: &Arc<Source>,
+        content: &Content,
+        has_memory: bool,
+    ) -> Result<(), FaultKind> {
         if let Err(mut fault) = self.try_fetch(source, content, has_memory).await {
             if fault.kind == FaultKind::NotFound {
                 // It was there under this version: for whoever has it open it has changed.
@@ -452,7 +515,9 @@ impl Landing {
             }
             self.fetcher.metrics.failed.inc();
             self.fail(&fault);
+            return Err(fault.kind);
         }
+        Ok(())
     }
 
     async fn try_fetch(&self, source: &Arc<Source>, content: &Content, has_memory: bool) -> Result<(), Fault> {

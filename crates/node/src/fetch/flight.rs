@@ -33,8 +33,8 @@ struct State {
     memory: Option<Memory>,
     /// Somebody has read to its end.
     is_read: bool,
-    /// The store has it.
-    is_kept: bool,
+    /// The store has it, or does not want it.
+    is_settled: bool,
 }
 
 impl Flight {
@@ -80,18 +80,18 @@ impl Flight {
         self.state.lock().have == self.len
     }
 
-    /// Somebody has read its bytes up to `end`. True: nobody needs it any more, for the store has it.
+    /// Somebody has read its bytes up to `end`. True: nobody needs it any more, for the store has it or does not want it.
     pub(crate) fn read_to(&self, end: u64) -> bool {
         let mut state = self.state.lock();
-        let is_done = end == self.len && !state.is_read && state.is_kept;
+        let is_done = end == self.len && !state.is_read && state.is_settled;
         state.is_read |= end == self.len;
         is_done
     }
 
-    /// The store has it. True: nobody is expected to read it from here any more.
-    pub(crate) fn kept(&self) -> bool {
+    /// The store has it, or does not want it. True: nobody is expected to read it from here any more.
+    pub(crate) fn settled(&self) -> bool {
         let mut state = self.state.lock();
-        state.is_kept = true;
+        state.is_settled = true;
         !self.is_ahead || state.is_read
     }
 
@@ -195,14 +195,14 @@ mod tests {
     #[test]
     fn a_page_fetched_ahead_is_needed_until_it_is_both_kept_and_read() {
         let kept_first = flight();
-        assert!(!kept_first.kept(), "its reader is still to come");
+        assert!(!kept_first.settled(), "its reader is still to come");
         assert!(!kept_first.read_to(9), "and has not come to its end");
         assert!(kept_first.read_to(10));
         assert!(!kept_first.read_to(10), "told once");
         let read_first = flight();
         assert!(!read_first.read_to(10), "the store does not have it");
-        assert!(read_first.kept());
-        assert!(Flight::new(ContentId::from_u128(1), PageIndex(0), 10, false).kept(), "its reader has come already");
+        assert!(read_first.settled());
+        assert!(Flight::new(ContentId::from_u128(1), PageIndex(0), 10, false).settled(), "its reader has come already");
     }
 
     #[tokio::test]

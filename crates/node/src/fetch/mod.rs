@@ -8,7 +8,9 @@
 //! at once; what is read by somebody who waits, waits for memory until its deadline.
 
 mod budget;
+mod carried;
 mod fetcher;
+mod files_ahead;
 mod flight;
 mod read_ahead;
 mod runs;

@@ -1,8 +1,9 @@
 //! The flights under way, each page at most once.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use forebay_model::{ContentId, PageIndex};
 use forebay_store::Fill;
@@ -16,9 +17,10 @@ const SHARDS: usize = 16;
 /// Whole flights for which the store's queue had no room wait for it to move on, at most this many; they hold a part of
 /// the budget, and are the first to go when it is short.
 const LINGERING_MAX: usize = 64;
-/// Pages that the store has and whose reader is still to come, at most: as much as is fetched ahead of one reader by default.
-/// They hold a part of the budget, and are the first to go when it is short.
-const UNREAD_MAX: usize = 64;
+/// Pages that the store has and whose reader is still to come, at most, and so many bytes if all are as long as the newest: as much
+/// as is fetched ahead of one reader by default. They hold a part of the budget, and are the first to go when it is short.
+const UNREAD_MAX: usize = 1_024;
+const UNREAD_BYTES_MAX: u64 = 64 << 20;
 
 type Shard = Mutex<HashMap<(ContentId, PageIndex), Arc<Flight>>>;
 
@@ -29,7 +31,9 @@ pub(crate) struct Flights {
     count: AtomicUsize,
     lingering: Mutex<VecDeque<(Arc<Flight>, Fill)>>,
     /// The table alone keeps them alive.
-    unread: Mutex<VecDeque<Weak<Flight>>>,
+    unread: Mutex<VecDeque<(Weak<Flight>, Instant)>>,
+    /// Whether a task gives those up that wait for long.
+    is_minded: AtomicBool,
 }
 
 /// Who fetches a page.
@@ -108,22 +112,47 @@ impl Flights {
         self.lingering.lock().pop_front()
     }
 
-    /// Leaves a page that the store has in the table until its reader has come.
-    pub(crate) fn await_reader(&self, flight: &Arc<Flight>) {
-        let oldest = {
+    /// Leaves a page that the store has in the table until its reader has come. True: from now on,
+    /// [`Self::give_up_unread_since`] is to be called until it says that none waits.
+    pub(crate) fn await_reader(&self, flight: &Arc<Flight>) -> bool {
+        let max = UNREAD_MAX.min((UNREAD_BYTES_MAX / flight.len.max(1)) as usize);
+        let (oldest, is_minded) = {
             let mut unread = self.unread.lock();
-            unread.push_back(Arc::downgrade(flight));
-            if unread.len() > UNREAD_MAX { unread.pop_front() } else { None }
+            unread.push_back((Arc::downgrade(flight), Instant::now()));
+            let oldest = if unread.len() > max { unread.pop_front() } else { None };
+            (oldest, self.is_minded.swap(true, Ordering::Relaxed))
         };
-        if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade()) {
+        if let Some(oldest) = oldest.and_then(|(oldest, _)| oldest.upgrade()) {
             self.remove(&oldest);
+        }
+        !is_minded
+    }
+
+    /// Gives up the pages that have waited for so long. Gives when the next will have.
+    pub(crate) fn give_up_unread_since(&self, time: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        loop {
+            let old = {
+                let mut unread = self.unread.lock();
+                match unread.front() {
+                    Some((_, since)) if *since + time <= now => unread.pop_front(),
+                    Some((_, since)) => return Some(*since + time),
+                    None => {
+                        self.is_minded.store(false, Ordering::Relaxed);
+                        return None;
+                    }
+                }
+            };
+            if let Some(old) = old.and_then(|(old, _)| old.upgrade()) {
+                self.remove(&old);
+            }
         }
     }
 
     /// Gives up the page that has waited longest for its reader. False: none waits.
     pub(crate) fn give_up_unread(&self) -> bool {
         loop {
-            let Some(oldest) = self.unread.lock().pop_front() else { return false };
+            let Some((oldest, _)) = self.unread.lock().pop_front() else { return false };
             // Most have been read since.
             if let Some(oldest) = oldest.upgrade() {
                 self.remove(&oldest);

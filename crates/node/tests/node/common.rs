@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use forebay_model::{
     ByteRange, ByteSize, Capacity, Content, Entry, Fault, FaultKind, Freshness, NsPath, OriginId, Principal,
     SourceSpec, TimestampNs, Version,
 };
-use forebay_node::{FetchSettings, Node, NodeParts, Observation, Source, Upstream, UpstreamRead};
+use forebay_node::{FetchSettings, Node, NodeParts, Observation, Source, Turns, Upstream, UpstreamRead};
 use forebay_route::{Context, Service};
 use forebay_store::{Caching, DirectoryOptions, Store, StoreOptions};
 use parking_lot::Mutex;
@@ -39,6 +39,12 @@ pub(crate) struct Cloud {
     pub(crate) in_order: AtomicBool,
     /// Bytes of a chunk.
     pub(crate) chunk: usize,
+    /// Requests that it says it allows, reads that are under way, and the most that ever were.
+    pub(crate) turns: usize,
+    /// How long a read takes to answer.
+    pub(crate) delay: Duration,
+    pub(crate) under_way: Arc<AtomicUsize>,
+    pub(crate) under_way_max: AtomicUsize,
 }
 
 pub(crate) const OPEN: usize = 1 << 20;
@@ -124,6 +130,11 @@ impl Upstream for Cloud {
         1000
     }
 
+    fn turns(&self) -> Turns {
+        let busy = self.under_way.load(Ordering::Relaxed);
+        Turns { free: self.turns.saturating_sub(busy), max: self.turns }
+    }
+
     async fn read(
         &self,
         key: &str,
@@ -133,7 +144,12 @@ impl Upstream for Cloud {
         _: Instant,
     ) -> Result<Box<dyn UpstreamRead>, Fault> {
         self.reads.lock().push((key.to_owned(), range));
+        let under_way = UnderWay(self.under_way.clone());
+        self.under_way_max.fetch_max(under_way.0.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         let _place = self.gate.acquire().await;
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
         self.fail()?;
         let found = self.objects.lock().get(key).cloned();
         let changed = || Fault::new(FaultKind::Changed, format!("{key} changed"));
@@ -142,7 +158,11 @@ impl Upstream for Cloud {
         if *version != Version::Etag(format!("\"{current}\"").into()) {
             return Err(changed());
         }
-        Ok(Box::new(CloudRead { rest: bytes.slice(range.start as usize..range.end as usize), chunk: self.chunk }))
+        Ok(Box::new(CloudRead {
+            rest: bytes.slice(range.start as usize..range.end as usize),
+            chunk: self.chunk,
+            _under_way: under_way,
+        }))
     }
 }
 
@@ -158,6 +178,15 @@ impl Drop for Ended<'_> {
 struct CloudRead {
     rest: Bytes,
     chunk: usize,
+    _under_way: UnderWay,
+}
+
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
@@ -184,12 +213,25 @@ pub(crate) struct Setup {
     pub(crate) memory: u64,
     pub(crate) freshness: Freshness,
     pub(crate) deadline: Duration,
+    pub(crate) files_ahead: bool,
+    pub(crate) turns: usize,
+    pub(crate) delay: Duration,
+    pub(crate) write_rate_max: Option<ByteSize>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (freshness, deadline) = (Freshness::default(), Duration::from_secs(20));
-        Self { capacity: 1 << 30, memory: 64 << 20, freshness, deadline }
+        Self {
+            capacity: 1 << 30,
+            memory: 64 << 20,
+            freshness,
+            deadline,
+            files_ahead: true,
+            turns: 64,
+            delay: Duration::ZERO,
+            write_rate_max: None,
+        }
     }
 }
 
@@ -205,6 +247,10 @@ pub(crate) fn world(setup: &Setup) -> World {
         parts: Semaphore::new(OPEN),
         in_order: AtomicBool::new(true),
         chunk: 50_000,
+        turns: setup.turns,
+        delay: setup.delay,
+        under_way: Arc::default(),
+        under_way_max: AtomicUsize::new(0),
     });
     let directory = Arc::new(tempfile::tempdir().expect("a directory"));
     let name = new_name();
@@ -218,7 +264,9 @@ pub(crate) fn node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir) -> Ar
 
 fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir, name: &str) -> (Arc<Store>, Arc<Node>) {
     let cache = DirectoryOptions::new(directory.path().join("cache"), Capacity::Bytes(ByteSize(setup.capacity)));
-    let (store, _) = Store::open(&StoreOptions::new(vec![cache])).expect("a store");
+    let mut options = StoreOptions::new(vec![cache]);
+    options.admission.write_rate_max = setup.write_rate_max;
+    let (store, _) = Store::open(&options).expect("a store");
     let store = Arc::new(store);
     let mut registry = Embedded::open(directory.path()).expect("a registry");
     let spec = SourceSpec::new(path("/ml"), "s3://b".to_owned(), TimestampNs(7));
@@ -233,6 +281,7 @@ fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir, name: 
         fetch: FetchSettings {
             memory: ByteSize(setup.memory),
             read_ahead_max: ByteSize(32 << 20),
+            files_ahead: setup.files_ahead,
             request_max: ByteSize(8 << 20),
             deadline: setup.deadline,
             caching: Caching::Keep,

@@ -71,6 +71,23 @@ async fn what_was_read_is_here_at_the_next_read_and_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whether_a_try_to_read_is_worth_it_is_known_beforehand() {
+    let w = world(&Setup::default());
+    w.cloud.put("small", pattern(1, 5_000));
+    w.cloud.put("large", pattern(2, 2 * PAGE as usize));
+    for (at, other) in [("/ml/small", 0), ("/ml/large", PAGE)] {
+        let content = w.content(at).await;
+        assert!(!w.node.may_have(&content, 0));
+        w.read(&content, 0, 5_000).await.expect("a read");
+        let until = Instant::now() + Duration::from_secs(10);
+        while !w.node.may_have(&content, other) {
+            assert!(Instant::now() < until, "{at}: what was read, or read ahead, is not here");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn random_reads_of_a_cache_too_small_give_right_bytes() {
     let w = Arc::new(world(&Setup { capacity: 24 << 20, memory: 16 << 20, ..Setup::default() }));
     let mut objects = Vec::new();

@@ -4,6 +4,7 @@
 
 mod common;
 mod fetch;
+mod files_ahead;
 mod freshness;
 mod listings;
 mod lookups;

@@ -229,14 +229,13 @@ fn bytes_of(large: &Large) -> u64 {
 
 fn content_of(large: &Large) -> Content {
     let extents = large.extents.read();
-    let is_verified =
-        |extent: &Extent| extent.verified.load(Ordering::Relaxed) == extent.resident.load(Ordering::Relaxed);
+    let is_verified = |extent: &Extent| extent.residency.verified() == extent.residency.resident();
     Content {
         id: large.id,
         kind: Kind::Large,
         size: large.size,
         bytes_resident: extents.values().map(|extent| extent.unit.bytes.load(Ordering::Relaxed)).sum(),
-        pages: large.resident.load(Ordering::Relaxed),
+        pages: large.pages.resident(),
         extents: extents.len() as u32,
         group: Group(large.group),
         is_verified: extents.values().all(|extent| is_verified(extent)),

@@ -35,7 +35,7 @@ impl Writer {
                 if extent.is_resident(page) {
                     return Ok(None);
                 }
-                if extent.written.load(Ordering::Relaxed) & bit(page) != 0 {
+                if extent.residency.written() & bit(page) != 0 {
                     // Damaged, or its record could not be written: never written again in place.
                     self.flush();
                     self.evict_extent(large, page.extent());
@@ -139,7 +139,7 @@ impl Writer {
             large.extents.write().insert(page.extent().0, Arc::clone(&extent));
             extent
         });
-        extent.written.fetch_or(bit(page), Ordering::Relaxed);
+        extent.residency.begin(bit(page));
         extent.unit.bytes.fetch_add(bytes, Ordering::Relaxed);
         extent.unit.touch(clock);
         self.directory.add_used(&extent.unit, bytes);

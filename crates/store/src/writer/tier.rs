@@ -84,7 +84,7 @@ impl Writer {
     /// Lets a whole copy take the place of what it was made of. False: it is not to.
     fn publish_adopted(&mut self, from: &Arc<Large>, to: &Arc<Large>) -> bool {
         let is_current = self.shared.index.large(from.id).is_some_and(|known| Arc::ptr_eq(&known, from));
-        let is_here = to.resident.load(Ordering::Acquire) > 0 && !to.gone.load(Ordering::Acquire);
+        let is_here = to.pages.resident() > 0 && !to.gone.load(Ordering::Acquire);
         if !is_current || !is_here || self.directory.is_down() {
             return false;
         }
@@ -132,7 +132,7 @@ impl Writer {
             adoption.next = PageIndex(page.0 + 1);
             let bytes = {
                 // As a reader: nobody punches the page meanwhile.
-                let _gate = from.gate.read();
+                let _gate = from.pages.reading();
                 if !extent.is_resident(page) {
                     continue;
                 }

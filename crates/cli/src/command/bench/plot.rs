@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::Rows;
+use super::eviction::Rows;
 
 const WIDTH: f64 = 1040.0;
 const HEIGHT: f64 = 460.0;

@@ -24,11 +24,15 @@ use readers::Employer;
 mod abi;
 mod answers;
 mod backing;
+mod elsewhere;
+#[cfg(test)]
+mod elsewhere_model;
 mod memory;
 mod queue;
 mod readers;
 mod requests;
 mod slot;
+mod sync;
 
 pub(super) use queue::do_waiting;
 

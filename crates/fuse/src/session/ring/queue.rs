@@ -12,20 +12,19 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use io_uring::squeue::Entry128;
 use io_uring::{IoUring, opcode, types};
-use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use zerocopy::IntoBytes;
 
 use super::abi::{COMMAND_COMMIT_AND_FETCH, COMMAND_REGISTER, Command, EntryHeader};
+use super::elsewhere::Elsewhere;
 use super::memory::Memory;
 use super::readers::Employer;
 use super::slot::Slot;
@@ -50,10 +49,8 @@ pub(super) struct Queue {
     entries: u16,
     /// Requests that are not answered yet.
     under_way: AtomicU32,
-    /// Answers by other threads: at most one for each entry.
-    elsewhere: Mutex<Vec<(u16, u64)>>,
-    /// Whether the queue's thread sleeps, or is about to, without looking at `elsewhere` again.
-    is_asleep: AtomicBool,
+    /// Answers by other threads.
+    elsewhere: Elsewhere<(u16, u64)>,
     wake: OwnedFd,
 }
 
@@ -133,8 +130,7 @@ impl Queue {
             device,
             entries,
             under_way: AtomicU32::new(0),
-            elsewhere: Mutex::new(Vec::with_capacity(usize::from(entries))),
-            is_asleep: AtomicBool::new(false),
+            elsewhere: Elsewhere::new(entries),
             wake,
         });
         let done = VecDeque::with_capacity(usize::from(entries) + 1);
@@ -160,14 +156,11 @@ impl Queue {
             }
             _ => false,
         });
-        if is_here != Ok(true) {
-            self.elsewhere.lock().push((entry, commit_id));
-            // The thread says that it sleeps before it looks at the notes for the last time.
-            if self.is_asleep.swap(false, Ordering::SeqCst)
-                && let Err(error) = rustix::io::write(&self.wake, &1u64.to_ne_bytes())
-            {
-                tracing::error!(%error, "the thread of a queue could not be woken");
-            }
+        if is_here != Ok(true)
+            && self.elsewhere.put((entry, commit_id))
+            && let Err(error) = rustix::io::write(&self.wake, &1u64.to_ne_bytes())
+        {
+            tracing::error!(%error, "the thread of a queue could not be woken");
         }
     }
 
@@ -282,10 +275,10 @@ impl Local {
                 self.submit();
                 return Ok((mark, result));
             }
-            self.queue.is_asleep.store(true, Ordering::SeqCst);
+            self.queue.elsewhere.falls_asleep();
             let want = usize::from(self.take_answers() == 0);
             let waited = self.enter(want);
-            self.queue.is_asleep.store(false, Ordering::SeqCst);
+            self.queue.elsewhere.wakes_up();
             waited?;
         }
     }
@@ -293,7 +286,7 @@ impl Local {
     /// Pushes the answers that other threads have given. How many there were.
     fn take_answers(&mut self) -> usize {
         let queue = self.queue.clone();
-        let answers = mem::take(&mut *queue.elsewhere.lock());
+        let answers = queue.elsewhere.take();
         for (entry, commit_id) in &answers {
             self.push(&commit(&queue, *entry, *commit_id));
         }

@@ -58,7 +58,7 @@ impl Check<'_> {
         buffer: &mut [u8],
     ) -> ControlFlow<(), u64> {
         let large = file.large;
-        let resident = extent.resident.load(Ordering::Relaxed);
+        let resident = extent.residency.resident();
         let (mut is_dropped, mut pages_lost) = (false, 0);
         for page in pages_in(index, resident) {
             let (start, end) = (page.start(), page.start() + page_len(large.size, page));

@@ -2,7 +2,7 @@
 //! and how long the next start takes after the process was killed.
 //!
 //! ```sh
-//! cargo run --release -p forebay-catalog --example ten_million -- [--entries N] [--dir DIR]
+//! cargo run --release -p forebay-catalog --example ten_million_names -- [--entries N] [--dir DIR]
 //! ```
 //! Names come as an origin would list them, by parts of 1,000 in four ranges at once; nothing is asked of an origin. The last
 //! line is the result as JSON.
