@@ -239,8 +239,8 @@ impl Catalog {
         if let Some((parent, name)) = parent.as_ref().filter(|(_, name)| name.len() <= NAME_MAX) {
             let mut listings = self.shelf.filling(source, parent);
             if let Some(whole) = self.shelf.whole(source, parent, now) {
-                let newer = listings.partition_point(|filling| filling.at > whole.at);
-                listings.insert(newer, whole);
+                listings.push(whole);
+                listings.sort_by_key(|listing| std::cmp::Reverse(listing.at));
             }
             for listing in listings {
                 if listing.at < forgotten || own.as_ref().is_some_and(|own| own.at >= listing.at) {

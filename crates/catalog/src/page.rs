@@ -50,9 +50,9 @@ impl ListingHeld {
     /// At most `limit` names after the name `after` (empty: from the first). A page is empty only if no name follows.
     pub fn page(&self, after: &str, limit: u32) -> Paged {
         let limit = limit.max(1) as usize;
-        let Some(mut after) = self.place_of(after) else {
-            return if self.generation.is_whole() { Paged::Gone } else { Paged::NotYet };
-        };
+        // Asked first: what is missing now may be there, and the listing whole, a moment later.
+        let missing = if self.generation.is_whole() { Paged::Gone } else { Paged::NotYet };
+        let Some(mut after) = self.place_of(after) else { return missing };
         loop {
             let Some(mut part) = self.part(&after, limit) else { return Paged::Gone };
             let last = self.hide_objects(&mut part);
@@ -60,8 +60,7 @@ impl ListingHeld {
                 End::Whole => None,
                 End::Full | End::Gap => match last {
                     Some(place) => Some(place),
-                    None if self.generation.is_whole() => return Paged::Gone,
-                    None => return Paged::NotYet,
+                    None => return missing,
                 },
             };
             let page = self.under_overlay(part, &after, to.as_deref());

@@ -32,7 +32,7 @@ const ORDER_LOCKS: usize = 64;
 /// Names seen anew after which a listing's weight is taken anew.
 const WEIGHED_NAMES: usize = 64;
 /// Listings that are remembered until what was seen of their names is in the database, before it is looked which are.
-const RECENT_LOOKED: usize = 256;
+const RECENT_LOOKED: usize = 32;
 
 /// The whole listing of a directory, or that the database has none.
 #[derive(Clone, Debug)]
@@ -428,12 +428,16 @@ impl Shelf {
 
     /// Drops a whole listing: it is not to be used any more.
     pub(crate) fn drop_whole(&self, generation: &Arc<Generation>) {
+        generation.lose();
+        let mut recent = self.recent.lock();
+        let known = recent.get(&generation.path).cloned();
+        let known = known.or_else(|| self.whole.get(&generation.path).and_then(|shelved| shelved.generation));
         // Another may have taken its place.
-        if self.is_current(generation) {
-            self.recent.lock().remove(&generation.path);
+        if known.is_none_or(|known| known.id == generation.id) {
+            recent.remove(&generation.path);
             self.shelve(&generation.path, None);
         }
-        generation.lose();
+        drop(recent);
         self.disk.bury(listing_key(&generation.directory, generation.id), generation.id);
     }
 

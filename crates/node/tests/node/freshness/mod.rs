@@ -346,7 +346,20 @@ impl Run {
             }
             _ => self.event(key, if version.is_some() { Happened::Written } else { Happened::Removed }).await,
         }
+        // Who asks now does not join who asked before.
+        let (asked, node, at) = (Instant::now(), self.world().node.clone(), path(&format!("/ml/{key}")));
+        let later = tokio::spawn(async move { node.lookup(&context(), &at).await });
+        tokio::task::yield_now().await;
         drop(shut);
+        let what = match later.await.expect("no panic") {
+            Ok(found) => match &found.entry {
+                Entry::Directory(_) => What::Directory,
+                Entry::File(file) => What::File(version_of(&file.content)),
+            },
+            Err(fault) if fault.kind == FaultKind::NotFound => What::Nothing,
+            Err(fault) => self.fail(&format!("a later lookup: {fault}")),
+        };
+        self.check(key, what, asked, "a lookup while an older one was on its way");
         if let Err(fault) = on_its_way.await.expect("no panic")
             && !matches!(fault.kind, FaultKind::NotFound | FaultKind::NotADirectory)
         {
@@ -405,7 +418,9 @@ impl Run {
             740..800 => self.open().await,
             800..900 => self.read().await,
             900..940 => self.race().await,
-            940..995 => {
+            // Out of memory.
+            940..960 => self.kernel.forget_all(),
+            960..995 => {
                 let time = self.random.random_range(0..TTL.as_millis() as u64);
                 tokio::time::sleep(Duration::from_millis(time / 4)).await;
             }
