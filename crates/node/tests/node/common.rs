@@ -411,11 +411,12 @@ fn catalog(directory: &TempDir, name: &str) -> Catalog {
         disk: ByteSize(256 << 20),
         memory: ByteSize(64 << 20),
     };
-    let end = Instant::now() + Duration::from_secs(10);
+    // Longer than any deadline of a test.
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         match Catalog::open(&options) {
             Ok(catalog) => return catalog,
-            // Listings that nobody waits for may hold that of the node before a moment longer.
+            // Tasks that nobody waits for may hold that of the node before until their deadline.
             Err(error) => assert!(Instant::now() < end, "{error}"),
         }
         std::thread::sleep(Duration::from_millis(5));
