@@ -280,7 +280,7 @@ settings! {
 
     /// Memory.
     memory: MemorySettings, "memory." {
-        /// Memory for bytes on their way: buffers and read-ahead [default: a quarter of the machine or cgroup, at most 192MiB].
+        /// Memory for bytes on their way: buffers and read-ahead [default: a quarter of the machine or cgroup, at most 160MiB].
         ///
         /// Raise it when many streams are read cold from a far origin; lower it to leave more to programs. A cache on a
         /// tmpfs is not counted here.

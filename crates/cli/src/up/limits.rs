@@ -9,7 +9,7 @@ use crate::settings::Settings;
 
 /// Memory for bytes on their way: a quarter of what there is, but not more than this. With the write queues, the index and
 /// the program itself the process stays under 300 MiB.
-const BUDGET_MAX: u64 = 192 << 20;
+const BUDGET_MAX: u64 = 160 << 20;
 /// And not less: a few reads of several pages each, at the same time.
 const BUDGET_MIN: u64 = 16 << 20;
 /// The most files that a store holds open by default: more are opened and closed faster than disks are read.
