@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The tests again, longer (make soak): properties and crashes with 10^4 cases, loom's models without a bound, all Rust tests watched by AddressSanitizer, a
-store of ten million objects, every fuzz target for ten minutes with the compiler's coverage to guide it, defects planted for the
-targets to find, and rounds of the tests with real parts, faults and kills.
+"""The tests again, longer (make soak): properties and crashes with 10^4 cases, loom's models without a bound, all Rust tests
+watched by AddressSanitizer, a store of ten million objects, every fuzz target for ten minutes with the compiler's coverage to guide it,
+defects planted for the targets to find, and rounds of the tests with real parts, faults and kills.
 
 Goes on after a failure, writes bench/results/soak.json after each step, and ends with status 1 when anything failed. It takes some
 three hours on two cores: with --resume, what passed in the last week is not run again; each step says on which commit it ran.
