@@ -286,6 +286,7 @@ impl Catalog {
                     return Answer::Expired;
                 }
                 Says::Nothing => return Answer::Silent,
+                Says::Unclear => return Answer::Expired,
                 Says::Entry(seen, when) => (seen, when),
                 Says::Absent(when) => (Observed::Absent, when),
             },

@@ -81,6 +81,8 @@ pub(crate) enum Says {
     Entry(Observed, u64),
     /// Nothing is there, at that time.
     Absent(u64),
+    /// There was neither an object of the name nor, at another time, a directory: it may have been the other each time.
+    Unclear,
     /// It does not say.
     Nothing,
 }
@@ -325,18 +327,19 @@ impl Generation {
             (object, prefix, block.when)
         });
         let Some((object, prefix, when)) = both else { return Says::Nothing };
-        let prefix = match prefix {
-            Some(is_there) => is_there,
+        let (prefix, prefix_when) = match prefix {
+            Some(is_there) => (is_there, when),
             None => match self.at_place(&directory) {
-                Says::Entry(..) => true,
-                Says::Absent(_) => false,
-                Says::Nothing => return Says::Nothing,
+                Says::Entry(_, when) => (true, when),
+                Says::Absent(when) => (false, when),
+                Says::Nothing | Says::Unclear => return Says::Nothing,
             },
         };
         match object {
-            _ if prefix => Says::Entry(Observed::Directory, when),
+            _ if prefix => Says::Entry(Observed::Directory, prefix_when),
             Some(Some(seen)) => Says::Entry(seen, when),
             Some(None) => Says::Nothing,
+            None if prefix_when != when => Says::Unclear,
             None => Says::Absent(when),
         }
     }

@@ -117,7 +117,7 @@ impl ListingHeld {
             None => match self.generation.at_place(&directory) {
                 Says::Entry(..) => true,
                 Says::Absent(_) => false,
-                Says::Nothing => return None,
+                Says::Nothing | Says::Unclear => return None,
             },
         };
         Some(if is_directory { directory } else { after.to_owned() })
@@ -183,7 +183,7 @@ impl ListingHeld {
             match says {
                 Says::Entry(..) => hidden.push(at),
                 Says::Absent(_) => {}
-                Says::Nothing => {
+                Says::Nothing | Says::Unclear => {
                     cut = Some(at);
                     break;
                 }

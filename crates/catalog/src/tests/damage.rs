@@ -50,15 +50,21 @@ fn flipped_bytes_anywhere_are_found() {
     let database = w.options().directory.join("data.mdb");
     w.catalog.take().expect("it is open").close();
     let whole = fs::read(&database).expect("the database");
-    let seed = rand::random();
-    println!("seed {seed}");
+    let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse().ok());
+    let (seed, rounds) = (number("SEED").unwrap_or_else(rand::random), number("ROUNDS").unwrap_or(150));
+    println!("SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let (mut anew, mut some) = (0, 0);
-    for _ in 0..150 {
+    let pages: Vec<usize> = (0..whole.len()).step_by(4096).collect();
+    let kind = |page: &usize| u16::from_le_bytes([whole[page + 10], whole[page + 11]]);
+    let tree: Vec<usize> = pages.iter().copied().filter(|page| matches!(kind(page), 1 | 2 | 8)).collect();
+    assert!(tree.len() > 4, "{} pages of the tree", tree.len());
+    for round in 0..rounds {
         let mut bad = whole.clone();
         for _ in 0..random.random_range(1..20) {
-            // Half of them where they hurt most: in the headers of pages.
-            let page = random.random_range(0..bad.len() / 4096) * 4096;
+            // Some anywhere, some in the headers of pages, and some where they hurt most: in the tree that LMDB walks.
+            let of = if round % 2 == 0 { &tree } else { &pages };
+            let page = of[random.random_range(0..of.len())];
             let at = page + if random.random() { random.random_range(0..32) } else { random.random_range(0..4096) };
             bad[at] ^= 1 << random.random_range(0..8);
         }

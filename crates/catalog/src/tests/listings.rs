@@ -252,3 +252,22 @@ fn who_goes_on_after_a_directory_waits_until_it_is_known_that_it_is_one() {
     w.write(&writer, &[("e/", ""), ("x", "1")]);
     assert_eq!(names(&held.page("e", 10)), ["x"]);
 }
+
+#[test]
+fn what_changed_its_kind_between_two_parts_is_not_told_to_be_absent() {
+    let w = world(Freshness::Immutable);
+    let writer = w.begin(Absence::Told);
+    // "a" is a directory, after "a-b" in the origin's order.
+    let asked = w.catalog().begin();
+    writer.range(&asked, "", &part(&[("a-b", "1")])).expect("it fits");
+    // Now it is an object, before it.
+    let asked = w.catalog().begin();
+    writer.range(&asked, "a-b", &part(&[("b", "1")])).expect("it fits");
+    writer.covered(&asked, "b", None).expect("it fits");
+    writer.finish().expect("it is whole");
+    assert_eq!(w.etag("/ml/d/a"), "unknown");
+    assert_eq!((w.etag("/ml/d/a-b"), w.etag("/ml/d/b")), ("1".to_owned(), "1".to_owned()));
+    assert_eq!((w.etag("/ml/d/a.x"), w.etag("/ml/d/c")), ("absent".to_owned(), "absent".to_owned()));
+    w.learn("/ml/d/a", Observed::Absent);
+    assert_eq!(w.etag("/ml/d/a"), "absent");
+}
