@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # The tests in which timing and order can differ from run to run.
 ROUND_TESTS = ["test_openclipart.py", "test_faults.py", "test_changes.py", "test_lifecycle.py", "test_disk.py", "test_network.py"]
-STEP_SECONDS = 2400
+STEP_SECONDS = 3600
 # For how long a step that passed counts.
 RESUMED = datetime.timedelta(days=7)
 # The crates that have fuzz targets: the tests whose names begin with `fuzz::`.
