@@ -143,7 +143,7 @@ def main() -> int:
         "AddressSanitizer: all Rust tests",
         [*cargo, "--workspace", "--lib", "--tests", "--target", TARGET, "--target-dir", "target/asan"],
         # The compiler lets a stable release use the sanitizer under this name only.
-        {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "-Zsanitizer=address"},
+        {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": "-Zsanitizer=address", "LSAN_OPTIONS": f"suppressions={ROOT / 'scripts' / 'lsan.txt'}"},
     )
     example = ["cargo", "run", "--release", "--locked", "-p", "forebay-store", "--example", "ten_million", "--"]
     soak.step("ten million objects", [*example, str(ROOT / "target" / "ten-million")])

@@ -215,7 +215,9 @@ impl Catalog {
             self.shelf.add_filling(&generation);
             generation
         });
-        ListingWriter::new(self.shelf.clone(), generation, absence)
+        let before = self.shelf.whole_in_order(source, directory);
+        let cuts = before.map_or_else(Vec::new, |before| before.coverage().cuts());
+        ListingWriter::new(self.shelf.clone(), generation, cuts, absence)
     }
 
     /// Changes whenever something is forgotten: a question asked at an older epoch may bring what was forgotten.

@@ -132,7 +132,7 @@ impl<'a> Gather<'a> {
                 packer.push(place, seen);
             }
         }
-        run.put("", None, packer.finish(None));
+        run.put("", None, 0, packer.finish(None));
         self.runs.push(run);
         // What is no name is counted, and told, where it is written.
         let writer = self.writer;

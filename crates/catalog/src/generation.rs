@@ -217,22 +217,25 @@ impl Generation {
 
     /// Bytes of memory that it takes, about.
     pub(crate) fn weight(&self) -> u64 {
-        (size_of::<Self>() + self.path.as_str().len() + self.prefix.len() + self.overlay.lock().len() * 256) as u64
+        let ranges = self.coverage.lock().weight() * 2;
+        (size_of::<Self>() + self.path.as_str().len() + self.prefix.len() + self.overlay.lock().len() * 256 + ranges)
+            as u64
     }
 
-    /// Takes blocks that cover the places after `after`, up to and with `to`. They can be read at once.
-    pub(crate) fn put(self: &Arc<Self>, after: &str, to: Option<&str>, blocks: Vec<(Box<str>, Box<[u8]>)>) {
+    /// Takes blocks with `names` names that cover the places after `after`, up to and with `to`. They can be read at once.
+    pub(crate) fn put(self: &Arc<Self>, after: &str, to: Option<&str>, names: u64, blocks: Vec<(Box<str>, Box<[u8]>)>) {
         let blocks: Vec<(Box<str>, Arc<[u8]>)> =
             blocks.into_iter().map(|(after, block)| (after, block.into())).collect();
         self.pending.write().extend(blocks.iter().cloned());
-        self.coverage.lock().add(after, to);
-        self.disk.put_chunk(Chunk { generation: self.clone(), after: after.into(), to: to.map(Into::into), blocks });
+        self.coverage.lock().add(after, to, names);
+        let (after, to) = (after.into(), to.map(Into::into));
+        self.disk.put_chunk(Chunk { generation: self.clone(), after, to, names, blocks });
         self.progress.notify_waiters();
     }
 
     /// The blocks of `chunk` are in the database.
     pub(crate) fn is_written(&self, chunk: &Chunk) {
-        self.written.lock().add(&chunk.after, chunk.to.as_deref());
+        self.written.lock().add(&chunk.after, chunk.to.as_deref(), chunk.names);
         let mut pending = self.pending.write();
         for (after, block) in &chunk.blocks {
             if pending.get(after).is_some_and(|known| Arc::ptr_eq(known, block)) {
@@ -270,7 +273,7 @@ impl Generation {
 
     /// What the database is to say of it when it is whole.
     pub(crate) fn whole_record(&self) -> Record {
-        Record { is_whole: true, ..self.record(Coverage::default()) }
+        Record { is_whole: true, ..self.record(self.coverage()) }
     }
 
     /// It is used: whether the database should know.

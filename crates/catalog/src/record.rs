@@ -40,7 +40,7 @@ pub(crate) struct Record {
     pub(crate) is_run: bool,
     pub(crate) names: u64,
     pub(crate) hidden: u64,
-    /// What it covers, unless it is whole.
+    /// What it covers, range by range.
     pub(crate) coverage: Coverage,
 }
 
@@ -53,9 +53,7 @@ impl Record {
         }
         let flags = [self.is_told, self.is_whole, self.is_marked, self.is_run];
         out.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
-        if !self.is_whole {
-            self.coverage.put(&mut out);
-        }
+        self.coverage.put(&mut out);
         seal(key, out)
     }
 
@@ -66,7 +64,7 @@ impl Record {
         let (used, names, hidden) = (take.varint()?, take.varint()?, take.varint()?);
         let flags = take.u8()?;
         let is_whole = flags & 2 != 0;
-        let coverage = if is_whole { Coverage::default() } else { Coverage::take(&mut take)? };
+        let coverage = Coverage::take(&mut take)?;
         let (is_told, is_marked, is_run) = (flags & 1 != 0, flags & 4 != 0, flags & 8 != 0);
         Some(Self { path, at, when, last, used, is_told, is_whole, is_marked, is_run, names, hidden, coverage })
     }
@@ -134,12 +132,9 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_and_not_under_another_key() {
         let mut record = Record { path: "/ml/d".into(), at: 7, names: 300, is_marked: true, ..Record::default() };
-        record.coverage.add("a", Some("b"));
+        record.coverage.add("a", Some("b"), 12);
         for is_whole in [false, true] {
             record.is_whole = is_whole;
-            if is_whole {
-                record.coverage = Coverage::default();
-            }
             let key = listing_key(&[3; 16], 9);
             let value = record.value(&key);
             assert_eq!(Record::read(&key, &value).unwrap(), record);

@@ -159,7 +159,7 @@ impl Shelf {
     }
 
     /// The same, while the directory's order is held.
-    fn whole_in_order(&self, source: &Arc<SourceFacts>, directory: &NsPath) -> Option<Arc<Generation>> {
+    pub(crate) fn whole_in_order(&self, source: &Arc<SourceFacts>, directory: &NsPath) -> Option<Arc<Generation>> {
         if let Some(known) = self.known(source, directory) {
             return known;
         }

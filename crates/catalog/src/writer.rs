@@ -24,6 +24,8 @@ use crate::shelf::Shelf;
 pub struct ListingWriter {
     shelf: Arc<Shelf>,
     generation: Arc<Generation>,
+    /// Where the ranges of the listing before end.
+    cuts: Vec<Box<str>>,
     is_finished: std::sync::atomic::AtomicBool,
 }
 
@@ -42,11 +44,11 @@ pub enum ListingError {
 }
 
 impl ListingWriter {
-    pub(crate) fn new(shelf: Arc<Shelf>, generation: Arc<Generation>, absence: Absence) -> Self {
+    pub(crate) fn new(shelf: Arc<Shelf>, generation: Arc<Generation>, cuts: Vec<Box<str>>, absence: Absence) -> Self {
         if absence == Absence::Told {
             generation.set_told();
         }
-        Self { shelf, generation, is_finished: false.into() }
+        Self { shelf, generation, cuts, is_finished: false.into() }
     }
 
     /// The prefix of keys to list: empty, or ending in `/`.
@@ -54,9 +56,10 @@ impl ListingWriter {
         &self.generation.prefix
     }
 
-    /// What is still to be listed, in order; all of it at first, less where an interrupted listing is gone on with.
+    /// What is still to be listed, in order: all of it at first, less where an interrupted listing is gone on with, in ranges that had
+    /// a million names at most when the directory was listed before.
     pub fn gaps(&self) -> Vec<Range> {
-        self.generation.coverage().gaps()
+        self.generation.coverage().gaps_cut_at(&self.cuts)
     }
 
     /// Names so far.
@@ -123,7 +126,7 @@ impl ListingWriter {
         }
         generation.names.fetch_add(names, Ordering::Relaxed);
         generation.hidden.fetch_add(hidden, Ordering::Relaxed);
-        generation.put(after, to, packer.finish(to));
+        generation.put(after, to, names, packer.finish(to));
         if generation.is_lost() { Err(ListingError::NotKept) } else { Ok(()) }
     }
 

@@ -76,7 +76,7 @@ pub trait Upstream: Send + Sync + 'static {
         sink: &mut (dyn FnMut(Vec<Observation>) -> Result<(), Fault> + Send),
     ) -> Result<(), Fault>;
 
-    /// Lists `gaps` (in order, apart from each other) of one level below `prefix`, by as many listers as the origin allows. It
+    /// Lists `gaps` (in order; they may touch) of one level below `prefix`, by as many listers as the origin allows. It
     /// is whole when this returns `Ok`; until then, what the ranges given out cover is. An origin that lists in no order lists
     /// all, whatever the gaps.
     async fn list_pieces(

@@ -182,7 +182,7 @@ impl Origin {
         Listing::new(engine, self.metrics.clone())
     }
 
-    /// The same names part by part, of the keys in `gaps` only: apart from each other, ascending. Where the store can begin a
+    /// The same names part by part, of the keys in `gaps` only: ascending; they may touch. Where the store can begin a
     /// listing at any key, many listers share the work; a prefix that fits on a page costs one request. Must be called in a
     /// runtime.
     pub fn list_parts(&self, prefix: &str, gaps: Vec<KeySpan>) -> PartListing {

@@ -173,7 +173,7 @@ impl Disk {
                 table.put(txn, &crate::block::key(generation.id, after), block)?;
             }
             let coverage = touched.entry(generation.id).or_insert_with(|| (generation, generation.written_coverage()));
-            coverage.1.add(&chunk.after, chunk.to.as_deref());
+            coverage.1.add(&chunk.after, chunk.to.as_deref(), chunk.names);
         }
         // A listing's record says what it covers together with the blocks that do; that it is whole comes after, as an op.
         for (generation, coverage) in touched.into_values() {

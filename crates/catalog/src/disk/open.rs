@@ -26,7 +26,7 @@ const DATABASE: &str = "data.mdb";
 const LOCK: &str = "lock.mdb";
 const MARKER: &str = "marker";
 /// What is kept has this form; another is thrown away.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Threads that may read at once: those of a mount, and those that a runtime has for work that waits.
 const READERS_MAX: u32 = 2_048;
 const META: &[u8] = b"M";

@@ -14,6 +14,7 @@ pub(crate) struct Chunk {
     pub(crate) generation: Arc<Generation>,
     pub(crate) after: Box<str>,
     pub(crate) to: Option<Box<str>>,
+    pub(crate) names: u64,
     pub(crate) blocks: Vec<(Box<str>, Arc<[u8]>)>,
 }
 

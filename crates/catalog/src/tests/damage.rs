@@ -70,7 +70,7 @@ fn flipped_bytes_anywhere_are_found() {
         }
         let marker = w.options().directory.join("marker");
         fs::write(&database, &bad).expect("written");
-        fs::write(&marker, "forebay catalog 1 synced\n").expect("written");
+        fs::write(&marker, "forebay catalog 2 synced\n").expect("written");
         let _ = fs::remove_file(w.options().directory.join("lock.mdb"));
         w.open();
         match told(&w, 5_000) {
@@ -96,7 +96,7 @@ fn a_file_that_is_cut_or_none_is_begun_anew() {
     let whole = fs::read(&database).expect("the database");
     for len in [0, 1, 4096, 8192, whole.len() / 2, whole.len() - 4096] {
         fs::write(&database, &whole[..len]).expect("written");
-        fs::write(w.options().directory.join("marker"), "forebay catalog 1 synced\n").expect("written");
+        fs::write(w.options().directory.join("marker"), "forebay catalog 2 synced\n").expect("written");
         w.open();
         told(&w, 3_000);
         listing(&w, 3_000);

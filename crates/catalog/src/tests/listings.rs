@@ -271,3 +271,34 @@ fn what_changed_its_kind_between_two_parts_is_not_told_to_be_absent() {
     w.learn("/ml/d/a", Observed::Absent);
     assert_eq!(w.etag("/ml/d/a"), "absent");
 }
+
+#[test]
+fn a_large_directory_is_cut_into_ranges_that_the_next_listing_begins_with() {
+    let mut w = world(Freshness::Immutable);
+    let writer = w.begin(Absence::Told);
+    assert_eq!(writer.gaps().len(), 1);
+    let mut after = String::new();
+    for nth in 0..120 {
+        let asked = w.catalog().begin();
+        let names: Vec<String> = (0..10_000).map(|n| format!("{:08}", nth * 10_000 + n)).collect();
+        let part: Vec<_> = names.iter().map(|name| (name.clone(), file("1"))).collect();
+        writer.range(&asked, &after, &part).expect("it fits");
+        after = names.last().expect("there are some").clone();
+    }
+    writer.covered(&w.catalog().begin(), &after, None).expect("it fits");
+    writer.finish().expect("it is whole");
+    drop(writer);
+    let cuts = |w: &World| w.begin(Absence::Told).gaps().iter().map(|gap| gap.to.clone()).collect::<Vec<_>>();
+    let expected = vec![Some("00999999".into()), None];
+    assert_eq!(cuts(&w), expected);
+    w.restart();
+    assert_eq!(cuts(&w), expected);
+    assert_eq!((w.etag("/ml/d/01199999"), w.etag("/ml/d/01200000")), ("1".to_owned(), "absent".to_owned()));
+    // What was left of a listing that was interrupted is cut there too.
+    let writer = w.begin(Absence::Told);
+    writer.range(&w.catalog().begin(), "", &part(&[("00500000", "2")])).expect("it fits");
+    drop(writer);
+    let gaps = w.begin(Absence::Told).gaps();
+    assert_eq!(gaps[0].after, "00500000".into());
+    assert_eq!(gaps.len(), 2);
+}

@@ -87,7 +87,7 @@ fn a_crash_of_the_machine_begins_anew() {
     let marker = w.options().directory.join("marker");
     let text = std::fs::read_to_string(&marker).expect("a marker");
     assert!(text.contains(" open "), "{text}");
-    std::fs::write(&marker, "forebay catalog 1 open 00000000000000000000000000000001\n").expect("written");
+    std::fs::write(&marker, "forebay catalog 2 open 00000000000000000000000000000001\n").expect("written");
     w.open();
     assert_eq!(w.etag("/ml/d/a"), "unknown");
     w.list(&[("a", "2")]);

@@ -92,7 +92,7 @@ pub(crate) enum Problem {
 }
 
 impl Board {
-    /// For the keys in `gaps` (ascending, apart from each other), all of which start with `prefix`.
+    /// For the keys in `gaps` (ascending; they may touch), all of which start with `prefix`.
     pub(crate) fn new(prefix: &str, gaps: Vec<KeySpan>, cap: usize) -> Self {
         let mut board = Self {
             ranges: BTreeMap::new(),

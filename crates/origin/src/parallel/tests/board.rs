@@ -94,6 +94,13 @@ impl Seen {
     }
 }
 
+fn cut_at(gap: KeySpan, cut: &str) -> Vec<KeySpan> {
+    if !gap.contains(cut) || gap.until.as_deref() == Some(cut) {
+        return vec![gap];
+    }
+    vec![KeySpan { after: gap.after, until: Some(cut.into()) }, KeySpan { after: cut.into(), until: gap.until }]
+}
+
 fn check(seed: u64) {
     let mut random = SmallRng::seed_from_u64(seed);
     let bucket = Bucket::nasty(&mut random);
@@ -101,7 +108,12 @@ fn check(seed: u64) {
     // Interrupted now and then, and resumed from what was not covered.
     while !seen.gaps().is_empty() {
         let steps = [usize::MAX, usize::MAX, 1, 10, 50][random.random_range(0..5)];
-        let gaps = seen.gaps();
+        // Cut where an earlier listing was, now and then: gaps that touch.
+        let cuts = if random.random() { random.random_range(0..6) } else { 0 };
+        let names = bucket.names();
+        let cuts: Vec<&String> = (0..cuts).filter_map(|_| names.get(random.random_range(0..=names.len()))).collect();
+        let gaps =
+            cuts.into_iter().fold(seen.gaps(), |gaps, cut| gaps.into_iter().flat_map(|gap| cut_at(gap, cut)).collect());
         ranges += gaps.len() as u64;
         seen.list(&bucket, gaps, &mut random, steps).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
     }
