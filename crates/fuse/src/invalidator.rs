@@ -118,12 +118,15 @@ impl Holder for Invalidator {
 }
 
 impl Queue {
+    /// Finds out what this kernel can do. Before the first request: what it holds by then would be asked for again.
+    pub(crate) fn try_out(&self, notifier: &Notifier) {
+        let can_forget_all = notifier.forget_all().unwrap_or(true);
+        self.shared.is_old.store(!can_forget_all, Ordering::Relaxed);
+    }
+
     /// Tells the kernel until no [`Invalidator`] is left.
     pub(crate) fn run(self, root: NsPath, nodes: Arc<Nodes>, directories: Arc<Directories>, notifier: Notifier) {
         let teller = Teller { root, nodes, directories, notifier, metrics: self.metrics };
-        // Nothing is held yet: the first time tells what this kernel can do.
-        let can_forget_all = teller.notifier.forget_all().unwrap_or(true);
-        self.shared.is_old.store(!can_forget_all, Ordering::Relaxed);
         while let Ok(Batch { outdated, told }) = self.batches.recv() {
             if self.shared.overflowed.swap(false, Ordering::AcqRel) || outdated.len() > NAMES_MAX {
                 teller.forget_all();

@@ -125,6 +125,7 @@ impl Mount {
         if options.kind == Kind::Streams {
             door.passthrough().set(connection::passthrough(negotiated.passthrough));
         }
+        queue.try_out(&session.notifier());
         spawn_notifier(&door, options, queue, session.notifier())?;
         let (nodes, notifier) = (Arc::downgrade(door.nodes()), session.notifier());
         spawn("forebay-prune", move || pruner.run(&nodes, &notifier))?;
