@@ -1,5 +1,6 @@
 //! How fast a directory is: given, or measured when it is opened.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -39,15 +40,23 @@ impl Class {
             Self::Hdd => "hdd",
         }
     }
+}
 
+/// The classes of devices, as far as they were found out: two directories of one device are of one class, however busy it was when
+/// each was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Classes(HashMap<u64, Class>);
+
+impl Classes {
     /// The class of a directory. What cannot be found out counts as flash.
-    pub(crate) fn of(root: &Root) -> Self {
+    pub(crate) fn of(&mut self, root: &Root) -> Class {
         if root.is_in_memory() {
-            return Self::Mem;
+            return Class::Mem;
         }
+        let Ok((device, _)) = root.place() else { return Class::Ssd };
         // The kernel says of many virtual disks that they turn: then a few writes tell.
-        let turns = root.place().is_ok_and(|(device, _)| is_rotational(device)) && sync_time(root) > TURN;
-        if turns { Self::Hdd } else { Self::Ssd }
+        let turns = || is_rotational(device) && sync_time(root) > TURN;
+        *self.0.entry(device).or_insert_with(|| if turns() { Class::Hdd } else { Class::Ssd })
     }
 }
 
@@ -92,5 +101,25 @@ impl FromStr for Class {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|class| class.name() == text);
         found.ok_or_else(|| format!("{text:?} is no class of directory: mem, ssd or hdd"))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_one_device_are_of_one_class() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (one, two) =
+            (Root::open(&scratch.path().join("one")).unwrap(), Root::open(&scratch.path().join("two")).unwrap());
+        let mut classes = Classes::default();
+        if classes.of(&one) != Class::Mem {
+            // As if it had been busy just then.
+            classes.0.values_mut().for_each(|class| *class = Class::Hdd);
+            assert_eq!(classes.of(&two), Class::Hdd);
+        }
+        assert_eq!(classes.of(&one), classes.of(&two));
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use forebay_model::Capacity;
 use parking_lot::Mutex;
 
-use crate::class::Class;
+use crate::class::{Class, Classes};
 use crate::device::{self, Root};
 use crate::error::StoreError;
 use crate::eviction::{Owner, Unit};
@@ -97,6 +97,7 @@ impl Directory {
         reserve: Reserve,
         queue_bytes: u64,
         boot: BootId,
+        classes: &mut Classes,
     ) -> Result<Self, StoreError> {
         let (path, capacity) = (&*of.path, of.capacity);
         let fail = |error: io::Error| StoreError::Directory { directory: path.to_owned(), error };
@@ -125,7 +126,7 @@ impl Directory {
         };
         Ok(Self {
             index,
-            class: of.class.unwrap_or_else(|| Class::of(&root)),
+            class: of.class.unwrap_or_else(|| classes.of(&root)),
             root,
             past_cache: PastCache::new(),
             boot: boot.at(dev, ino),

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use prometheus_client::registry::Registry;
 
 use crate::batch::BatchRead;
+use crate::class::Classes;
 use crate::directory::{self, Directory};
 use crate::error::{NotKept, StoreError};
 use crate::expire;
@@ -69,10 +70,10 @@ impl Store {
         }
         let boot = options.boot_id.map_or_else(BootId::of_kernel, Ok).map_err(StoreError::System)?;
         let (mut directories, mut logs) = (Vec::new(), Vec::<Found>::new());
-        let mut failed = Vec::new();
+        let (mut failed, mut classes) = (Vec::new(), Classes::default());
         for of in &options.directories {
             let (queue, reserve) = (options.write_queue.0, options.reserve);
-            let opened = Directory::open(directories.len(), of, reserve, queue, boot)
+            let opened = Directory::open(directories.len(), of, reserve, queue, boot, &mut classes)
                 .and_then(|directory| Ok((directory.open_log()?, directory)));
             match opened {
                 Ok((log, directory)) => {

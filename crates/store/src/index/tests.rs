@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::small::{Shard, SmallMap};
 use super::{Index, SmallPlace, hash};
+use crate::class::Classes;
 use crate::directory::Directory;
 use crate::options::{BootId, DirectoryOptions, Reserve};
 use crate::pack::Pack;
@@ -29,7 +30,7 @@ fn place(pack: u32, number: u64) -> SmallPlace {
 
 fn directory(scratch: &tempfile::TempDir) -> Directory {
     let of = DirectoryOptions::new(scratch.path().to_owned(), Capacity::Bytes(ByteSize(1 << 20)));
-    Directory::open(0, &of, Reserve::Bytes(ByteSize(0)), 1, BootId([1; 16])).unwrap()
+    Directory::open(0, &of, Reserve::Bytes(ByteSize(0)), 1, BootId([1; 16]), &mut Classes::default()).unwrap()
 }
 
 fn pack(index: &Index, directory: &Directory) -> Arc<Pack> {
