@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use forebay_model::{ByteRange, PAGE, PageIndex, page_count};
 use forebay_store::{BootId, Kept, Store, StoreOptions};
@@ -66,6 +66,22 @@ impl Stopped {
         }
         // As if nothing had been changed since the log was written.
         self.log_was_written(SystemTime::now() + Duration::from_secs(60));
+    }
+
+    /// A time of the clock that files get theirs from, which goes by ticks of some milliseconds: after `time`, and not before any that a
+    /// file has by now.
+    fn later_than(&self, time: SystemTime) -> SystemTime {
+        let probe = tempfile::tempfile_in(self.path.parent().unwrap()).unwrap();
+        let begun = Instant::now();
+        loop {
+            probe.write_all_at(b"x", 0).unwrap();
+            let now = probe.metadata().unwrap().modified().unwrap();
+            if now > time {
+                return now;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "files' times stand still");
+            std::thread::yield_now();
+        }
     }
 
     fn log_was_written(&self, when: SystemTime) {
@@ -314,10 +330,10 @@ fn a_byte_flipped_in_the_data_while_the_process_is_stopped_is_found_by_the_time_
         for at in (0..image.bytes.len()).step_by(5) {
             let place = image.start + at as u64;
             stopped.lay(image);
-            // The kernel's ticks are of 4 ms.
-            std::thread::sleep(Duration::from_millis(5));
-            stopped.log_was_written(SystemTime::now());
-            std::thread::sleep(Duration::from_millis(5));
+            let log = stopped.later_than(SystemTime::UNIX_EPOCH);
+            let log = stopped.later_than(log);
+            stopped.log_was_written(log);
+            stopped.later_than(log);
             let file = File::options().write(true).open(stopped.path.join(&image.name)).unwrap();
             file.write_all_at(&[image.bytes[at] ^ 1 << (at % 8)], place).unwrap();
             // What was found by one start is not forgotten by the next, whatever that did.
