@@ -174,6 +174,7 @@ def test_many_large_files(scratch, forebay, kind):
     done = run([sys.executable, "-c", MANY, str(fb.mount), str(count)], 120)
     assert done.returncode == 0, done.stderr[-2000:]
     memory = fb.memory()["RssAnon"]
+    print(f"RssAnon: {memory >> 20} MiB")
     assert memory < 300 << 20, f"RssAnon is {memory >> 20} MiB"
     assert fb.descriptors() < 1000
     fb.kill()

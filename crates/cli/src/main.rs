@@ -6,6 +6,8 @@
 //! Not here: anything that reads, keeps or fetches bytes. `up/wiring.rs` puts the engines together, and nothing else does.
 
 mod admin;
+#[cfg(all(feature = "jemalloc", not(test)))]
+mod allocator;
 mod args;
 mod command;
 mod connect;
