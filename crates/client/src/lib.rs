@@ -82,6 +82,12 @@ impl Client {
         self.service.read_now(&self.context(principal), content, range, buffer)
     }
 
+    /// All bytes of a content, which must not be long, if they are on this machine. May block on a local disk: not for async
+    /// tasks.
+    pub fn read_whole_now(&self, principal: Principal, content: &Content) -> Option<Bytes> {
+        self.service.read_whole_now(&self.context(principal), content)
+    }
+
     /// Whether [`Self::read_now`] is worth a try from `start` on. Waits for nothing.
     pub fn may_have(&self, content: &Content, start: u64) -> bool {
         self.service.may_have(content, start)

@@ -113,7 +113,7 @@ pub fn page_len(size: u64, page: PageIndex) -> u64 {
 }
 
 /// Blocks in `len` bytes that start at a block's boundary.
-pub fn block_count(len: u64) -> usize {
+pub const fn block_count(len: u64) -> usize {
     len.div_ceil(BLOCK) as usize
 }
 

@@ -147,6 +147,13 @@ impl Node {
         }
     }
 
+    /// As much was read of what is here.
+    fn was_read_now(&self, source: &Source, content: &Content, range: ByteRange) {
+        self.note(source, content, range);
+        self.metrics.reads_here.inc();
+        self.metrics.bytes.inc_by(range.len());
+    }
+
     /// The source of a content.
     fn source_of(&self, content: &Content) -> Result<Arc<Source>, Fault> {
         let invalid = |why: String| Fault::new(FaultKind::Invalid, why);
@@ -198,10 +205,15 @@ impl Service for Node {
         if !self.fetcher.read_now(&source, content, range, buffer) {
             return ReadNow::Absent;
         }
-        self.note(&source, content, range);
-        self.metrics.reads_here.inc();
-        self.metrics.bytes.inc_by(range.len());
+        self.was_read_now(&source, content, range);
         ReadNow::Filled
+    }
+
+    fn read_whole_now(&self, _: &Context, content: &Content) -> Option<Bytes> {
+        let source = self.source_of(content).ok()?;
+        let bytes = self.fetcher.read_whole_now(&source, content)?;
+        self.was_read_now(&source, content, ByteRange::new(0, content.size));
+        Some(bytes)
     }
 
     fn may_have(&self, content: &Content, start: u64) -> bool {

@@ -34,6 +34,13 @@ pub trait Service: Send + Sync + 'static {
     /// here. May block on a local disk: not for async tasks.
     fn read_now(&self, context: &Context, content: &Content, range: ByteRange, buffer: &mut [u8]) -> ReadNow;
 
+    /// All bytes of a content, if they are here, in memory of the node's. May block on a local disk.
+    fn read_whole_now(&self, context: &Context, content: &Content) -> Option<Bytes> {
+        let mut bytes = vec![0; content.size as usize];
+        let read = self.read_now(context, content, ByteRange::new(0, content.size), &mut bytes);
+        (read == ReadNow::Filled).then(|| bytes.into())
+    }
+
     /// Whether [`Self::read_now`] is worth a try from `start` on: false only if the bytes there are not here. Waits for nothing.
     fn may_have(&self, _content: &Content, _start: u64) -> bool {
         true

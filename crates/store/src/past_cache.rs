@@ -12,6 +12,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +24,9 @@ use crate::device::journal;
 use crate::scratch::{self, PIECE, Region};
 
 /// What `O_DIRECT` wants offsets, lengths and addresses to be multiples of: no disk asks for more.
-const ALIGN: usize = 4096;
-/// Bytes of one read that goes by way of a piece of scratch memory, which has a page more at either end.
-const READ_MAX: usize = PIECE - 2 * ALIGN;
+pub(crate) const ALIGN: usize = 4096;
+/// Bytes of one read into a piece of scratch memory, which has a page more at either end.
+pub(crate) const READ_MAX: usize = PIECE - 2 * ALIGN;
 /// `cachestat(2)` of Linux 6.5: the same number on every architecture.
 const SYS_CACHESTAT: libc::c_long = 451;
 
@@ -40,6 +41,49 @@ pub(crate) struct PastCache {
     works: AtomicBool,
     /// Off for a file system that takes such writes and puts them into the page cache all the same.
     writes: AtomicBool,
+}
+
+/// Where bytes are to lie: somewhere in memory whose rest may be written over.
+pub(crate) struct Space<'a> {
+    memory: &'a mut [u8],
+    range: Range<usize>,
+}
+
+impl<'a> Space<'a> {
+    /// `range` of `memory`.
+    pub(crate) fn within(memory: &'a mut [u8], range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= memory.len(), "{range:?} lies in the memory");
+        Self { memory, range }
+    }
+
+    /// The bytes themselves.
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[self.range.clone()]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The memory in whole blocks that a read from `offset` on takes, if the bytes lie in it as they do on the disk.
+    fn blocks(&mut self, offset: u64) -> Option<&mut [u8]> {
+        let start = self.range.start.checked_sub(offset as usize % ALIGN)?;
+        let end = start + (self.range.end - start).next_multiple_of(ALIGN);
+        self.memory.get_mut(start..end).filter(|blocks| is_aligned(blocks.as_ptr() as usize))
+    }
+}
+
+impl<'a> From<&'a mut [u8]> for Space<'a> {
+    fn from(memory: &'a mut [u8]) -> Self {
+        let range = 0..memory.len();
+        Self { memory, range }
+    }
+}
+
+impl<'a> From<&'a mut Vec<u8>> for Space<'a> {
+    fn from(memory: &'a mut Vec<u8>) -> Self {
+        memory.as_mut_slice().into()
+    }
 }
 
 #[repr(C)]
@@ -102,25 +146,25 @@ impl PastCache {
         }
     }
 
-    /// Fills `buffer` from `offset`, from the disk. False: not tried, or not done; the buffer's contents mean nothing then.
+    /// Fills `space` from `offset`, from the disk. False: not tried, or not done; its contents mean nothing then.
     /// `own` is asked what the page cache has; `open` gives the descriptor with `O_DIRECT`, or none while it must stay
     /// closed.
     pub(crate) fn fill(
         &self,
         own: &OwnedFd,
         open: impl FnOnce() -> io::Result<Option<Arc<OwnedFd>>>,
-        buffer: &mut [u8],
+        space: &mut Space<'_>,
         offset: u64,
     ) -> bool {
         if !self.works.load(Ordering::Relaxed) {
             return false;
         }
         let attempt = || {
-            if cached_pages(own, offset, buffer.len() as u64)? > 0 {
+            if cached_pages(own, offset, space.len() as u64)? > 0 {
                 return Ok(false);
             }
             match open()? {
-                Some(file) => read(&file, buffer, offset),
+                Some(file) => read(&file, space, offset),
                 None => Ok(false),
             }
         };
@@ -147,11 +191,13 @@ fn cached_pages(file: &OwnedFd, offset: u64, len: u64) -> io::Result<u64> {
     Ok(unsafe { answer.assume_init() }.cache)
 }
 
-/// Fills `buffer` from `offset`. False: the file ends before that.
-fn read(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
-    if is_aligned(offset as usize) && is_aligned(buffer.len()) && is_aligned(buffer.as_ptr() as usize) {
-        return Ok(read_up_to(file, buffer, offset)? == buffer.len());
+/// Fills `space` from `offset`. False: the file ends before that.
+fn read(file: &OwnedFd, space: &mut Space<'_>, offset: u64) -> io::Result<bool> {
+    let (skip, len) = (offset as usize % ALIGN, space.len());
+    if let Some(blocks) = space.blocks(offset) {
+        return Ok(read_up_to(file, blocks, offset - skip as u64)? >= skip + len);
     }
+    let buffer = space.bytes();
     let Some(mut scratch) = scratch::lend() else { return Ok(false) };
     let mut done = 0;
     while done < buffer.len() {
@@ -255,12 +301,35 @@ mod tests {
         ];
         for (start, end) in ranges {
             let mut buffer = vec![0; end - start];
-            assert!(past.fill(&own, || Ok(Some(direct.clone())), &mut buffer, start as u64), "{start}..{end}");
+            assert!(
+                past.fill(&own, || Ok(Some(direct.clone())), &mut Space::from(&mut buffer), start as u64),
+                "{start}..{end}"
+            );
             assert!(buffer == bytes[start..end], "{start}..{end}");
         }
         let mut past_the_end = vec![0; 10];
-        assert!(!past.fill(&own, || Ok(Some(direct.clone())), &mut past_the_end, len as u64 - 5));
-        assert!(!past.fill(&own, || Ok(Some(direct)), &mut past_the_end, len as u64 + 4096));
+        assert!(!past.fill(&own, || Ok(Some(direct.clone())), &mut Space::from(&mut past_the_end), len as u64 - 5));
+        assert!(!past.fill(&own, || Ok(Some(direct)), &mut Space::from(&mut past_the_end), len as u64 + 4096));
+    }
+
+    #[test]
+    fn bytes_that_lie_in_memory_as_on_the_disk_come_without_a_copy() {
+        let (_directory, bytes, own, direct) = file(1 << 20);
+        let past = PastCache::new();
+        let mut memory = scratch::lend().unwrap();
+        for (start, end) in [(4096, 8192), (5000, 5001), (4095, 4097), (8191, 250_000), ((1 << 20) - 10, 1 << 20)] {
+            let skip = start % ALIGN;
+            let mut space = Space::within(&mut memory, skip..skip + end - start);
+            assert_eq!(space.blocks(start as u64).unwrap().len() % ALIGN, 0, "{start}..{end}");
+            assert!(past.fill(&own, || Ok(Some(direct.clone())), &mut space, start as u64), "{start}..{end}");
+            assert!(space.bytes() == &bytes[start..end], "{start}..{end}");
+        }
+        let mut other = Space::within(&mut memory, 100..200);
+        assert!(other.blocks(99).is_none() && other.blocks(101).is_none() && other.blocks(4096 + 100).is_some());
+        assert!(past.fill(&own, || Ok(Some(direct.clone())), &mut other, 99));
+        assert!(other.bytes() == &bytes[99..199]);
+        let mut beyond = Space::within(&mut memory, 4090..4100);
+        assert!(!past.fill(&own, || Ok(Some(direct)), &mut beyond, (1 << 20) - 6), "the file ends before");
     }
 
     #[test]
@@ -269,10 +338,10 @@ mod tests {
         let past = PastCache::new();
         assert_eq!(std::fs::read(directory.path().join("f")).unwrap(), bytes);
         let mut buffer = vec![0; 100_000];
-        assert!(!past.fill(&own, || panic!("not to be opened"), &mut buffer, 0));
+        assert!(!past.fill(&own, || panic!("not to be opened"), &mut Space::from(&mut buffer), 0));
         rustix::fs::fadvise(&own, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        assert!(!past.fill(&own, || Ok(None), &mut buffer, 0), "barred");
-        assert!(past.fill(&own, || Ok(Some(direct)), &mut buffer, 0));
+        assert!(!past.fill(&own, || Ok(None), &mut Space::from(&mut buffer), 0), "barred");
+        assert!(past.fill(&own, || Ok(Some(direct)), &mut Space::from(&mut buffer), 0));
     }
 
     #[test]
@@ -282,7 +351,7 @@ mod tests {
         let parts = || bytes[..1 << 20].chunks(100_001);
         assert!(past.write((&own, &direct), parts(), 1 << 20, 1 << 20).unwrap());
         let mut buffer = vec![0; 1 << 20];
-        assert!(past.fill(&own, || Ok(Some(direct.clone())), &mut buffer, 1 << 20));
+        assert!(past.fill(&own, || Ok(Some(direct.clone())), &mut Space::from(&mut buffer), 1 << 20));
         assert!(buffer == bytes[..1 << 20]);
         // A descriptor without O_DIRECT does what such a file system does.
         let other = File::options().write(true).open(format!("/proc/self/fd/{}", own.as_raw_fd())).unwrap();
@@ -296,7 +365,7 @@ mod tests {
         let (_directory, _, own, _) = file(10_000);
         let past = PastCache::new();
         let mut buffer = vec![0; 10_000];
-        assert!(!past.fill(&own, || Err(Errno::INVAL.into()), &mut buffer, 0));
-        assert!(!past.fill(&own, || panic!("asked again"), &mut buffer, 0));
+        assert!(!past.fill(&own, || Err(Errno::INVAL.into()), &mut Space::from(&mut buffer), 0));
+        assert!(!past.fill(&own, || panic!("asked again"), &mut Space::from(&mut buffer), 0));
     }
 }

@@ -19,6 +19,7 @@ use crate::index::{PackUse, SmallPlace};
 use crate::large::{Extent, Large, bit};
 use crate::metrics::Counters;
 use crate::pack::{self, Pack};
+use crate::past_cache::Space;
 use crate::queue::Order;
 use crate::shared::Shared;
 
@@ -264,14 +265,21 @@ impl Shared {
         Ok(())
     }
 
-    /// Fills `buffer` from `offset` of a pack's file.
-    pub(crate) fn read_pack(&self, pack: &Pack, buffer: &mut [u8], offset: u64, reach: Reach) -> Result<(), Failure> {
+    /// Fills `space` from `offset` of a pack's file.
+    pub(crate) fn read_pack<'a>(
+        &self,
+        pack: &Pack,
+        space: impl Into<Space<'a>>,
+        offset: u64,
+        reach: Reach,
+    ) -> Result<(), Failure> {
+        let mut space = space.into();
         let directory = &self.directories[pack.directory];
-        let Reach::Disk(caching) = reach else { return read_cached(&pack.file, buffer, offset) };
+        let Reach::Disk(caching) = reach else { return read_cached(&pack.file, space.bytes(), offset) };
         let file = pack.open(&directory.root, &self.files).map_err(Failure::of_opening)?;
         let open_direct = || pack.open_direct(&directory.root, &self.files);
-        let past_cache = caching == Caching::Drop && directory.past_cache.fill(&file, open_direct, buffer, offset);
-        match past_cache || directory.root.read_at(&file, buffer, offset, caching)? {
+        let past_cache = caching == Caching::Drop && directory.past_cache.fill(&file, open_direct, &mut space, offset);
+        match past_cache || directory.root.read_at(&file, space.bytes(), offset, caching)? {
             true => Ok(()),
             // The file ends before.
             false => Err(Failure::Damaged),
@@ -355,7 +363,7 @@ impl Shared {
         let open_direct = || large.open_direct(&directory.root, &self.files);
         if caching == Caching::Drop
             && range.len() >= DIRECT_MIN
-            && directory.past_cache.fill(&file, open_direct, buffer, range.start)
+            && directory.past_cache.fill(&file, open_direct, &mut buffer.into(), range.start)
         {
             return Ok(());
         }

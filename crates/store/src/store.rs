@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use forebay_model::{ByteRange, Capacity, ContentId, PageIndex, page_len};
 use parking_lot::{Condvar, Mutex, RwLock};
 use prometheus_client::registry::Registry;
@@ -179,6 +180,12 @@ impl Store {
     /// As `read`.
     pub fn read_cached(&self, id: ContentId, size: u64, range: ByteRange, buffer: &mut [u8]) -> Option<ReadOutcome> {
         self.shared.read_by(Reach::Memory, id, size, range, buffer)
+    }
+
+    /// All of a small object, if it is here, of at most [`LEND_MAX`](crate::LEND_MAX) bytes, in memory that goes back when its last reader lets
+    /// go of it: with `Caching::Drop` one copy less than `read`. Blocks on the disk.
+    pub fn lend(&self, id: ContentId, size: u64, caching: Caching) -> Option<Bytes> {
+        self.shared.lend(id, size, caching)
     }
 
     /// Makes many reads, each as `read` does, in the order in which the bytes lie. Blocks on the disk.

@@ -1,13 +1,14 @@
-//! The ways of reading beside `read`: many at once, and without waiting.
+//! The ways of reading beside `read`: many at once, without waiting, and in memory that is lent.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use forebay_model::{BLOCK, ByteRange, PAGE};
-use forebay_store::{BatchRead, BootId, Caching, ReadOutcome, Store, StoreOptions};
+use forebay_store::{BatchRead, BootId, Caching, LEND_MAX, ReadOutcome, Store, StoreOptions};
 use proptest::prelude::*;
 use support::{cases, content, files, id, keep, open, options, read};
 
@@ -49,6 +50,38 @@ fn batch(store: &Store, wanted: &[(u64, ByteRange)], caching: Caching) -> Vec<bo
     filled
 }
 
+/// A store of all contents that was opened again: with nothing verified if the machine `restarts`, and then a byte of a pack
+/// flipped.
+fn reopened(scratch: &Path, restarts: bool, damage: Option<prop::sample::Index>) -> Store {
+    let mut options = options(&[scratch], 1 << 30);
+    let (store, _) = open(&options);
+    fill_up(&store);
+    drop(store);
+    if restarts {
+        // Entries are proved on the way.
+        options.boot_id = Some(BootId([2; 16]));
+    }
+    if let Some(at) = damage.filter(|_| restarts) {
+        let packs = files(&scratch.join("packs"));
+        let pack = &packs[at.index(packs.len())];
+        let offset = at.index(fs::metadata(pack).unwrap().len() as usize) as u64;
+        let file = File::options().read(true).write(true).open(pack).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[!byte[0]], offset).unwrap();
+    }
+    open(&options).0
+}
+
+/// Has the page cache let go of all files of a directory on a disk.
+fn drop_from_memory(directory: &Path) {
+    for path in files(directory) {
+        let file = File::open(path).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+}
+
 fn wanted() -> impl Strategy<Value = Vec<(u64, ByteRange)>> {
     let one = (0..=ABSENT, any::<prop::sample::Index>(), any::<prop::sample::Index>()).prop_map(|(number, a, b)| {
         let end = |at: prop::sample::Index| at.index(size(number) as usize + 1) as u64;
@@ -68,29 +101,45 @@ proptest! {
         damage in prop::option::of(any::<prop::sample::Index>()),
     ) {
         let scratch = tempfile::tempdir().unwrap();
-        let mut options = options(&[scratch.path()], 1 << 30);
-        let (store, _) = open(&options);
-        fill_up(&store);
-        drop(store);
-        if restarts {
-            // Everything is unverified: entries are proved on the way.
-            options.boot_id = Some(BootId([2; 16]));
-        }
-        if let Some(at) = damage.filter(|_| restarts) {
-            let packs = files(&scratch.path().join("packs"));
-            let pack = &packs[at.index(packs.len())];
-            let offset = at.index(fs::metadata(pack).unwrap().len() as usize) as u64;
-            let file = File::options().read(true).write(true).open(pack).unwrap();
-            let mut byte = [0];
-            file.read_exact_at(&mut byte, offset).unwrap();
-            file.write_all_at(&[!byte[0]], offset).unwrap();
-        }
-        let (store, _) = open(&options);
+        let store = reopened(scratch.path(), restarts, damage);
         let together = batch(&store, &wanted, if drops { Caching::Drop } else { Caching::Keep });
         for ((number, range), filled) in wanted.iter().zip(together) {
             let alone = read(&store, *number, size(*number), *range);
             prop_assert_eq!(alone, filled, "content {} {:?}", number, range);
             prop_assert!(damage.is_some() || alone == (*number != ABSENT || range.is_empty()));
+        }
+    }
+
+    #[test]
+    fn what_is_lent_comes_out_as_its_read_would(
+        drops in any::<bool>(),
+        in_memory in any::<bool>(),
+        restarts in any::<bool>(),
+        damage in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let store = reopened(scratch.path(), restarts, damage);
+        if !in_memory {
+            drop_from_memory(scratch.path());
+        }
+        let caching = if drops { Caching::Drop } else { Caching::Keep };
+        let mut held = Vec::new();
+        for number in 0..=ABSENT {
+            let (size, read_before) = (size(number), store.stats().bytes_read);
+            let lent = store.lend(id(number), size, caching);
+            let counted = store.stats().bytes_read - read_before;
+            prop_assert_eq!(counted, lent.as_ref().map_or(0, |bytes| bytes.len() as u64));
+            if (1..=LEND_MAX).contains(&size) {
+                prop_assert_eq!(lent.is_some(), read(&store, number, size, ByteRange::new(0, size)), "content {}", number);
+                prop_assert!(damage.is_some() || lent.is_some() == (number != ABSENT));
+            } else {
+                prop_assert!(lent.is_none(), "content {} of {} bytes", number, size);
+            }
+            held.extend(lent.map(|bytes| (number, bytes)));
+        }
+        // All at once: nobody's memory was lent to another.
+        for (number, bytes) in held {
+            prop_assert!(bytes == content(number, 0, size(number)), "content {}", number);
         }
     }
 }
@@ -113,14 +162,7 @@ fn what_lies_in_memory_is_read_without_waiting_and_nothing_else() {
         assert_eq!(cached(&store, number, all(number)), Some(ReadOutcome::Filled), "content {number} was just written");
     }
     assert_eq!(cached(&store, ABSENT, all(ABSENT)), Some(ReadOutcome::Absent));
-    let drop_from_memory = || {
-        for path in files(scratch.path()) {
-            let file = File::open(path).unwrap();
-            file.sync_all().unwrap();
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        }
-    };
-    drop_from_memory();
+    drop_from_memory(scratch.path());
     let misses = store.stats().misses;
     for number in [7, 20, 40] {
         assert_eq!(cached(&store, number, all(number)), None, "content {number} is on the disk");

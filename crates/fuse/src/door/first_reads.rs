@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use forebay_model::ByteRange;
 use parking_lot::Mutex;
 
@@ -40,8 +41,6 @@ type Uid = u32;
 struct Slot {
     node: Option<(NodeId, Uid)>,
     state: State,
-    /// The file's bytes, if `state` is `Ready`; else spare.
-    buffer: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -50,7 +49,8 @@ enum State {
     #[default]
     Seen,
     Reading(Option<Waiting>),
-    Ready,
+    /// All bytes of the file.
+    Ready(Bytes),
 }
 
 /// Whether lookups are followed by reads.
@@ -65,14 +65,13 @@ struct Habit {
 pub(super) struct Job {
     reads: Arc<FirstReads>,
     at: usize,
-    buffer: Vec<u8>,
-    filled: bool,
+    bytes: Option<Bytes>,
 }
 
 /// What became of a read.
 pub(super) enum Outcome<T> {
     /// The bytes of the file are here.
-    Ready(T, Vec<u8>),
+    Ready(T, Bytes),
     /// The work that was given goes on when the file is read.
     Later,
     /// It is not here.
@@ -116,9 +115,7 @@ impl FirstReads {
             return None;
         }
         slot.state = State::Reading(None);
-        let mut buffer = mem::take(&mut slot.buffer);
-        buffer.resize(len as usize, 0);
-        Some(Job { reads: self.clone(), at, buffer, filled: false })
+        Some(Job { reads: self.clone(), at, bytes: None })
     }
 
     /// `range` of the file `node` is to be read: by `later` if the file is being read now.
@@ -146,33 +143,33 @@ impl FirstReads {
                 Outcome::Later
             }
             State::Reading(Some(_)) => Outcome::Absent(answer),
-            State::Ready => {
-                slot.node = None;
-                slot.state = State::Seen;
+            State::Ready(bytes) => {
+                let bytes = mem::take(bytes);
+                (slot.node, slot.state) = (None, State::Seen);
                 if range.start == 0 {
                     self.habit.read();
                 }
-                let bytes = mem::take(&mut slot.buffer);
                 if bytes.len() as u64 >= range.end { Outcome::Ready(answer, bytes) } else { Outcome::Absent(answer) }
             }
         }
     }
 
     /// Takes the bytes of a file back: for its next read, unless that was its last, which ended at `read_to`.
-    pub(super) fn give_back(&self, node: NodeId, uid: Uid, bytes: Vec<u8>, read_to: u64) {
+    pub(super) fn give_back(&self, node: NodeId, uid: Uid, bytes: Bytes, read_to: u64) {
+        if read_to >= bytes.len() as u64 {
+            return;
+        }
         let mut slot = self.slots[place(node)].lock();
-        if slot.node.is_none() && read_to < bytes.len() as u64 {
-            (slot.node, slot.state, slot.buffer) = (Some((node, uid)), State::Ready, bytes);
-        } else if slot.buffer.capacity() < bytes.capacity() && !matches!(slot.state, State::Ready) {
-            slot.buffer = bytes;
+        if slot.node.is_none() {
+            (slot.node, slot.state) = (Some((node, uid)), State::Ready(bytes));
         }
     }
 }
 
 impl Job {
-    /// Reads the file by `read`, which tells whether it filled the buffer.
-    pub(super) fn run(mut self, read: impl FnOnce(&mut [u8]) -> bool) {
-        self.filled = read(&mut self.buffer);
+    /// Reads the file by `read`, which gives all its bytes if they are here.
+    pub(super) fn run(mut self, read: impl FnOnce() -> Option<Bytes>) {
+        self.bytes = read();
     }
 }
 
@@ -183,28 +180,19 @@ impl Drop for Job {
         let waiting = match mem::take(&mut slot.state) {
             State::Reading(waiting) => waiting,
             // Nobody else ends a state of reading.
-            State::Seen | State::Ready => None,
+            State::Seen | State::Ready(_) => None,
         };
         match waiting {
             Some(waiting) => {
                 slot.node = None;
                 drop(slot);
                 // This may run while a panic unwinds: a second would end the process. Its answer, dropped, is an error.
-                let bytes = self.filled.then_some(&self.buffer[..]);
-                let _ = catch_unwind(AssertUnwindSafe(|| waiting(bytes)));
-                slot = self.reads.slots[self.at].lock();
-                if !matches!(slot.state, State::Ready) {
-                    slot.buffer = mem::take(&mut self.buffer);
-                }
+                let _ = catch_unwind(AssertUnwindSafe(|| waiting(self.bytes.as_deref())));
             }
-            None => {
-                slot.buffer = mem::take(&mut self.buffer);
-                if self.filled {
-                    slot.state = State::Ready;
-                } else {
-                    slot.node = None;
-                }
-            }
+            None => match self.bytes.take() {
+                Some(bytes) => slot.state = State::Ready(bytes),
+                None => slot.node = None,
+            },
         }
     }
 }
@@ -237,6 +225,7 @@ mod tests {
     use super::*;
 
     const ALL: ByteRange = ByteRange { start: 0, end: 10 };
+    const BYTES: &[u8] = b"0123456789";
 
     fn never(_: ()) -> Waiting {
         panic!("nothing is being read")
@@ -248,7 +237,7 @@ mod tests {
         for node in 0..u64::from(2 * WINDOW) {
             let job = reads.looked_up(NodeId(node), 0, 10, || true);
             if let Some(job) = job {
-                job.run(|_| true);
+                job.run(|| Some(Bytes::from_static(BYTES)));
             }
             reads.read(NodeId(node), 0, ALL, (), never);
         }
@@ -269,13 +258,11 @@ mod tests {
         let reads = with_habit();
         let read = |uid| reads.read(NodeId(7_000), uid, ALL, (), never);
         assert!(reads.looked_up(NodeId(7_001), 1, LEN_MAX + 1, || true).is_none(), "too long");
-        reads.looked_up(NodeId(7_000), 1, 10, || true).expect("a habit").run(|buffer| {
-            buffer.copy_from_slice(b"0123456789");
-            true
-        });
+        let job = reads.looked_up(NodeId(7_000), 1, 10, || true).expect("a habit");
+        job.run(|| Some(Bytes::from_static(BYTES)));
         assert!(matches!(read(2), Outcome::Absent(())), "another user");
         let Outcome::Ready((), bytes) = read(1) else { panic!("it is ready") };
-        assert_eq!(bytes, b"0123456789");
+        assert_eq!(bytes, BYTES);
         reads.give_back(NodeId(7_000), 1, bytes, 4);
         let Outcome::Ready((), bytes) = read(1) else { panic!("the rest is still to be read") };
         reads.give_back(NodeId(7_000), 1, bytes, 10);
@@ -295,7 +282,7 @@ mod tests {
             });
             assert!(matches!(outcome, Outcome::Later));
             if filled {
-                job.run(|_| true);
+                job.run(|| Some(Bytes::from_static(BYTES)));
             } else {
                 drop(job);
             }
@@ -309,7 +296,7 @@ mod tests {
         let reads = with_habit();
         let job = reads.looked_up(NodeId(9), 0, 10, || true).expect("a habit");
         let _ = reads.read(NodeId(9), 0, ALL, (), |()| Box::new(|_| panic!("one more bug")));
-        assert!(catch_unwind(AssertUnwindSafe(|| job.run(|_| panic!("a bug")))).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| job.run(|| panic!("a bug")))).is_err());
         assert!(reads.looked_up(NodeId(9), 0, 10, || true).is_some(), "the place is free again");
     }
 

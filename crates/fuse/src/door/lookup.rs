@@ -3,7 +3,6 @@
 use std::str;
 use std::sync::Arc;
 
-use forebay_client::ReadNow;
 use forebay_model::{Entry, Fault, FaultKind, FileEntry, Found, NameProblem, NsPath, check_name};
 
 use super::{Door, principal};
@@ -97,7 +96,7 @@ impl Door {
         let is_here = || self.client.may_have(&file.content, 0);
         let job = self.first_reads.as_ref()?.looked_up(node, caller.uid, file.content.size, is_here)?;
         let (client, who) = (self.client.clone(), principal(caller));
-        Some(move || job.run(|buffer| client.read_now(who, &file.content, 0, buffer) == ReadNow::Filled))
+        Some(move || job.run(|| client.read_whole_now(who, &file.content)))
     }
 }
 

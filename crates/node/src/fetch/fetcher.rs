@@ -10,7 +10,7 @@ use forebay_model::{
     BlockSummer, ByteRange, ByteSize, Content, ContentId, Fault, FaultKind, PageIndex, is_small, page_len, pages_of,
 };
 use forebay_route::Context;
-use forebay_store::{Caching, Fill, Group, Kept, NotKept, ReadOutcome, Residency, Store};
+use forebay_store::{Caching, Fill, Group, Kept, LEND_MAX, NotKept, ReadOutcome, Residency, Store};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -121,6 +121,20 @@ impl Fetcher {
             self.read_from_start(source, content, true);
         }
         here
+    }
+
+    /// All bytes of a small content, if they are here. Blocks on a local disk.
+    pub(crate) fn read_whole_now(self: &Arc<Self>, source: &Arc<Source>, content: &Content) -> Option<Bytes> {
+        let whole = ByteRange::new(0, content.size);
+        // Memory before the disk, as in `copy_here`.
+        let bytes = if content.size <= LEND_MAX && self.flights.get(content.id, PageIndex(0)).is_none() {
+            self.store.lend(content.id, content.size, self.settings.caching)?
+        } else {
+            let mut bytes = vec![0; content.size as usize];
+            self.copy_here(content, whole, &mut bytes).then(|| bytes.into())?
+        };
+        self.read_from_start(source, content, true);
+        Some(bytes)
     }
 
     /// Whether the byte at `start` may be here.
