@@ -46,9 +46,16 @@ impl Shared {
                 .inspect(|_| self.small_was_read(&pack, id, place, size))
                 .inspect_err(|failure| self.small_failed(&pack, id, place, failure))
         });
-        let counter = if outcome.is_ok() { &self.counters.bytes_read } else { &self.counters.misses };
-        Counters::add(counter, if outcome.is_ok() { size } else { 1 });
-        outcome.ok().map(Bytes::from_owner)
+        match outcome {
+            Ok(object) => {
+                Counters::add(&self.counters.bytes_read, size);
+                Some(Bytes::from_owner(object))
+            }
+            Err(_) => {
+                Counters::add(&self.counters.misses, 1);
+                None
+            }
+        }
     }
 
     fn lend_from(

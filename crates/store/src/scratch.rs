@@ -3,8 +3,8 @@
 //! A disk is given memory as runs of neighbouring physical pages. Ordinary memory is scattered, so that 112 KiB are 28 runs;
 //! in a huge page they are one, and such a read takes two thirds of the time (`docs/decisions/0003`).
 //!
-//! Bounded: a piece for each read that is under way, as many as threads read at once, and one region for each thread that
-//! writes. Pieces are kept for the next reader.
+//! Bounded: a piece for each read that is under way, as many as threads read at once, one for each object that is lent
+//! (`lend`; a mount holds 32 at most), and one region for each thread that writes. Pieces are kept for the next reader.
 #![expect(unsafe_code, reason = "memory at an aligned address, with advice to the kernel")]
 
 use std::ops::{Deref, DerefMut};
