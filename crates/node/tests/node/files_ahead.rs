@@ -94,8 +94,8 @@ async fn check_orderly(what: &str, files: usize, readers: Vec<Vec<usize>>, waite
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_in_order_finds_the_next_files_there() {
-    check_orderly("one reader", 3_000, vec![(0..3_000).collect()], 30).await;
-    check_orderly("from the middle", 3_000, vec![(1_500..3_000).collect()], 30).await;
+    check_orderly("one reader", 3_000, vec![(0..3_000).collect()], 8).await;
+    check_orderly("from the middle", 3_000, vec![(1_500..3_000).collect()], 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
