@@ -42,8 +42,9 @@ CONDITIONS = [
     "Our read fills a buffer of the caller; foyer's load gives a value of its own, which it allocates. foyer checks each load's checksum"
     " (XXH64); we check a page or object when it is first read after a restart of the machine, which none of these was.",
     "Mixed is nine reads and one insert, and waits until every insert is kept (as below), where a node would rather not keep a page than"
-    " have a reader wait. Each insert slice comes after one of the same side that does not count, in an empty directory.",
-    "Inserts wait for what each side calls kept: ours for the callback (written, in the index log, readable; what was written 128 MiB"
+    " have a reader wait. What we inserted leaves the page cache once it is on the disk, as behind a mount (`Caching::Drop` for fills),"
+    " which foyer cannot do alone. Each insert slice comes after one of the same side that does not count, in an empty directory.",
+    "Inserts wait for what each side calls kept: ours for the callback (written, in the index log, readable; what was written 256 MiB"
     " before is on the disk), foyer's for `wait` (written, readable). Neither waits for an fsync. In rows `.synced` both wait for"
     " `syncfs`. Checksums are made within that time on both sides.",
     "Memory and recovery: objects of 100-500 bytes; each start is a process of its own, the files that recovery reads are in the page"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -10,6 +12,8 @@ import uuid
 from pathlib import Path
 
 import pytest
+
+pytest.register_assert_rewrite("support.origin_suite")
 
 from support import data
 from support.forebay import Forebay
@@ -21,6 +25,10 @@ from support.weed import Weed
 
 os.environ.pop("http_proxy", None)
 os.environ.pop("HTTP_PROXY", None)
+
+
+# Names of counters that tell why a test may have failed.
+TELLING = re.compile("retries|errors|resumed|damaged|not_kept|overflowed")
 
 
 def pytest_sessionstart(session):
@@ -42,6 +50,10 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" and report.failed:
         for running in getattr(item, "forebays", []):
             report.sections.append((f"log of forebay up {running.origin}", running.errors()[-8000:]))
+            # It may be dead, or answer nothing any more.
+            with contextlib.suppress(Exception):
+                told = {name: value for name, value in running.metrics().items() if value and TELLING.search(name)}
+                report.sections.append(("its counters of what went wrong", "\n".join(f"{n} {v:g}" for n, v in told.items())))
     return report
 
 

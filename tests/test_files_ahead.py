@@ -75,21 +75,44 @@ def test_in_order(far):
 
 
 def test_switched_off(far, proxy):
-    """With `read_ahead.files = no` nothing is asked of the origin that no program has asked for."""
-    fb, names = far(settings={"READ_AHEAD_FILES": "no"})
+    """With `read_ahead.files` and `.directories = no` nothing is asked of the origin that no program has asked for."""
+    fb, names = far(settings={"READ_AHEAD_FILES": "no", "READ_AHEAD_DIRECTORIES": "no"})
     took = read(fb, names[:100])
     assert took > 100 * LATENCY
     assert ahead(fb) == (0, 0)
     assert sum(request["method"] == "GET" and ".bin" in request["target"] for request in proxy.requests()) == 100
 
 
-def test_shuffled(far):
-    """Files that are read in no order are not fetched ahead."""
+def test_shuffled(far, proxy):
+    """Of a directory that is read in no order the rest is fetched, each file once: few are waited for."""
     fb, names = far()
+    random.Random(1).shuffle(names)
+    took = read(fb, names)
+    assert took < FILES * LATENCY / 3, f"{took:.2f} s"
+    fetched, used = ahead(fb)
+    assert fetched == used >= FILES * 6 // 10, f"{fetched} fetched, {used} used"
+    asked = [request["target"] for request in proxy.requests() if request["method"] == "GET" and ".bin" in request["target"]]
+    assert len(asked) == len(set(asked)) == FILES
+
+
+def test_shuffled_directories_off(far):
+    """With `read_ahead.directories = no` files that are read in no order are not fetched ahead."""
+    fb, names = far(settings={"READ_AHEAD_DIRECTORIES": "no"})
     random.Random(1).shuffle(names)
     read(fb, names)
     fetched, used = ahead(fb)
     assert fetched <= FILES // 10, f"{fetched} fetched, {used} used"
+
+
+def test_sample(far):
+    """Who reads a few files in no order and stops has four more fetched for each at most."""
+    fb, names = far()
+    random.Random(2).shuffle(names)
+    read(fb, names[:15])
+    assert ahead(fb) == (0, 0)
+    read(fb, names[15:40])
+    time.sleep(1)
+    assert 60 <= ahead(fb)[0] <= 160, ahead(fb)
 
 
 def test_programs(far):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 
 import pytest
 
 from support import hdfs, readers
+from support.busy import Busy
 from support.data import body
 from support.origin_suite import Origin, OriginSuite
 
@@ -48,6 +50,41 @@ def origin(server):
 
 class TestHdfs(OriginSuite):
     pass
+
+
+def test_listing_by_a_busy_name_node(origin, forebay):
+    """The name node refuses the first page of a listing, or one in the middle, as one that is too busy does: all names are there."""
+    names = [f"{number:03d}" for number in range(origin.many)]
+    origin.put_all({f"d/{name}": b"x" for name in names})
+    for first in (0, 1, 3):
+        busy = Busy(origin.server.address, b"getListing", range(first, first + 2))
+        try:
+            url, options = origin.at(busy.address)
+            fb = forebay(url, **options)
+            assert sorted(os.listdir(fb.path("d"))) == names, f"refused from {first} on"
+            assert busy.asked > first + 2
+            retries = [value for name, value in fb.metrics().items() if name.startswith("forebay_origin_retries")]
+            assert sum(retries) == 2
+        finally:
+            busy.end()
+
+
+def test_listing_whose_place_is_gone(origin, forebay):
+    """The name behind which an interrupted listing would go on is deleted meanwhile: an error that says so, and the next one is whole."""
+    names = [f"{number:03d}" for number in range(origin.many)]
+    origin.put_all({f"d/{name}": b"x" for name in names})
+    last = names[hdfs.PAGE - 1]
+    busy = Busy(origin.server.address, b"getListing", range(1, 2), before=lambda: origin.delete(f"d/{last}"))
+    try:
+        url, options = origin.at(busy.address)
+        fb = forebay(url, **options)
+        with pytest.raises(OSError) as raised:
+            os.listdir(fb.path("d"))
+        assert raised.value.errno == errno.EIO
+        assert f'interrupted behind "{origin.folder}/d/{last}", which has gone' in fb.errors(), fb.errors()
+        assert sorted(os.listdir(fb.path("d"))) == [name for name in names if name != last]
+    finally:
+        busy.end()
 
 
 def test_user_without_rights(origin, forebay):

@@ -15,6 +15,8 @@ from .process import CACHE, Child, free_ports, program, wait_until
 
 # Who runs the name node may do all.
 SUPERUSER = "root"
+# Names in a page of a listing, so that a hundred are several.
+PAGE = 30
 BLOCK = 1 << 20
 """Bytes of a block: files of more lie in several."""
 
@@ -32,8 +34,7 @@ class Hdfs:
             "dfs.blocksize": BLOCK,
             "dfs.namenode.fs-limits.min-block-size": BLOCK,
             "dfs.permissions.enabled": "true",
-            # A page of a listing, so that a hundred names are several.
-            "dfs.ls.limit": 30,
+            "dfs.ls.limit": PAGE,
             "hdfs.minidfs.basedir": self.directory / "dfs",
         }
         command = [program("java"), "-Xmx512m", "-cp", f"{jars}/*", "org.apache.hadoop.test.MiniDFSClusterManager"]

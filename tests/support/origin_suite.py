@@ -7,6 +7,7 @@ import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,20 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def walked(folder: Path) -> dict[str, str]:
+    """Path below `folder` to whole path of each file. A directory that cannot be listed is the listing's error, not an empty directory."""
+
+    def failed(error: OSError):
+        raise error
+
+    found = {}
+    for above, _, below in os.walk(folder, onerror=failed):
+        for name in below:
+            path = os.path.join(above, name)
+            found[os.path.relpath(path, folder)] = path
+    return found
+
+
 class OriginSuite:
     def test_tree(self, origin, forebay):
         """A tree with names of every kind is walked, and each file read byte by byte."""
@@ -82,11 +97,7 @@ class OriginSuite:
         begun = time.time()
         origin.put_all(files)
         fb = forebay(origin.url, **origin.options)
-        found = {}
-        for folder, _, below in os.walk(fb.mount):
-            for name in below:
-                path = os.path.join(folder, name)
-                found[os.path.relpath(path, fb.mount)] = path
+        found = walked(fb.mount)
         assert set(found) == set(files)
         for name, path in found.items():
             known = os.stat(path)

@@ -33,8 +33,19 @@ pub(crate) struct Ours {
 impl Ours {
     /// Opens the store in `directory` and waits until all that lies there is known.
     pub(crate) fn open(directory: &Path, capacity: u64, data: &Data, caching: Caching) -> Result<Self> {
+        Self::open_to_fill(directory, capacity, data, (caching, Caching::Keep))
+    }
+
+    /// The same; what the page cache is to do with what is read, and with what is inserted.
+    pub(crate) fn open_to_fill(
+        directory: &Path,
+        capacity: u64,
+        data: &Data,
+        (caching, fills): (Caching, Caching),
+    ) -> Result<Self> {
         let directory = DirectoryOptions::new(directory.to_owned(), Capacity::Bytes(ByteSize(capacity)));
-        let options = StoreOptions { reserve: Reserve::Bytes(ByteSize(0)), ..StoreOptions::new(vec![directory]) };
+        let options =
+            StoreOptions { reserve: Reserve::Bytes(ByteSize(0)), fills, ..StoreOptions::new(vec![directory]) };
         let (store, _) = Store::open(&options).map_err(Error::other)?;
         let (room, kept) = (Arc::new(Room::new(UNDER_WAY)), Arc::default());
         Ok(Self { store, data: data.clone(), caching, room, kept, settled: AtomicU64::new(0) })

@@ -12,8 +12,8 @@
 //! ```
 
 use forebay_model::block_sum;
+use forebay_model::bytes::Take;
 
-use crate::bytes::Take;
 use crate::directory::Observed;
 use crate::observed::{put_observed, take_observed};
 

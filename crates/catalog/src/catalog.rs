@@ -160,6 +160,12 @@ impl Catalog {
         self.disk.settle();
     }
 
+    /// Places of the database's table of readers that were ever taken at once.
+    #[cfg(test)]
+    pub(crate) fn places_of_readers(&self) -> usize {
+        self.disk.places_of_readers()
+    }
+
     /// Ends as a crash of the process would: what waits is lost, and nothing is synced.
     #[cfg(test)]
     pub(crate) fn crash(self) {

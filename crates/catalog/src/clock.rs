@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::bytes::Take;
+use forebay_model::bytes::Take;
 
 /// What is counted when nobody knows how long the catalog was away: two years, more than any freshness allows. Hundreds of
 /// such times fit in the clock.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use crate::bytes::{Take, put_text, put_varint};
+use forebay_model::bytes::{Take, put_text, put_varint};
 
 /// Names of one range, at most: what is listed, and later placed on a node, as one.
 const NAMES_MAX: u64 = 1_000_000;

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use forebay_model::bytes::{Take, put_text, put_varint};
 use parking_lot::RwLock;
 
-use crate::bytes::{Take, put_text, put_varint};
 use crate::record;
 
 /// Paths that are marked: with paths of 50 bytes, 100 KiB of memory, and as much is written when one is added.

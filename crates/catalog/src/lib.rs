@@ -10,7 +10,6 @@
 //! Not here: asking (`node`), the kernel's copies (`fuse`).
 
 mod block;
-mod bytes;
 mod catalog;
 mod clock;
 mod coverage;

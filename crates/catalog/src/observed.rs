@@ -1,8 +1,8 @@
 //! What was seen of one name, packed: kind and time; of a file its size, then its version as its kind says, to the end.
 
+use forebay_model::bytes::{Take, put_signed, put_varint};
 use forebay_model::{TimestampNs, Version};
 
-use crate::bytes::{Take, put_signed, put_varint};
 use crate::directory::{Observed, ObservedFile};
 
 const DIRECTORY: u8 = 0;

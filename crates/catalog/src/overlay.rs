@@ -5,8 +5,8 @@ use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
 use forebay_model::CONTENT_MAX;
+use forebay_model::bytes::Take;
 
-use crate::bytes::Take;
 use crate::directory::Observed;
 use crate::observed::{put_observed, take_observed};
 use crate::order;

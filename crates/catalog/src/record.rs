@@ -12,9 +12,9 @@
 //! Each value begins with a checksum over its key and the rest.
 
 use forebay_model::NsPath;
+use forebay_model::bytes::{Take, put_text, put_varint};
 
 use crate::block;
-use crate::bytes::{Take, put_text, put_varint};
 use crate::coverage::Coverage;
 use crate::directory::SourceFacts;
 

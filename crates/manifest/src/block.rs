@@ -6,9 +6,9 @@
 //! ```
 //! The checksum is over the block's number and the bytes that are used.
 
+use forebay_model::bytes::{Take, put_bytes, put_signed, put_varint};
 use forebay_model::{TimestampNs, block_sum};
 
-use crate::bytes::{Take, put_bytes, put_signed, put_varint};
 use crate::line::{KEY_MAX, Line, VERSION_MAX};
 
 /// Bytes of a block: some 400 lines, read at once.
@@ -181,7 +181,7 @@ fn put_facts(out: &mut Vec<u8>, line: &Line) {
 }
 
 fn take_facts(take: &mut Take<'_>) -> Option<Line> {
-    let flags = take.byte()?;
+    let flags = take.u8()?;
     let has = |flag: u8| flags & flag != 0;
     let size = if has(SIZE) { Some(take.varint()?) } else { None };
     let mtime = if has(MTIME) {
@@ -202,7 +202,7 @@ fn take_facts(take: &mut Take<'_>) -> Option<Line> {
 }
 
 fn skip_facts(take: &mut Take<'_>) -> Option<()> {
-    let flags = take.byte()?;
+    let flags = take.u8()?;
     let has = |flag: u8| flags & flag != 0;
     for _ in 0..u8::from(has(SIZE)) + u8::from(has(MTIME)) {
         take.varint()?;

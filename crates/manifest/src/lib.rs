@@ -11,7 +11,6 @@
 
 mod block;
 mod builder;
-mod bytes;
 mod columns;
 mod csv_file;
 mod error;

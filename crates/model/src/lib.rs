@@ -7,6 +7,7 @@
 
 const _: () = assert!(usize::BITS == 64, "Forebay needs a 64-bit machine: sizes are cast between u64 and usize");
 
+pub mod bytes;
 mod checksum;
 mod content;
 mod entry;

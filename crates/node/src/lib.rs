@@ -21,6 +21,7 @@ mod origin;
 mod refresh;
 mod resolve;
 mod serve;
+mod shuffles;
 mod single;
 mod snapshots;
 mod source;

@@ -25,6 +25,10 @@ pub(crate) struct RemoteList {
     /// First entry of the batch before: a store that sends the same page for ever must not be believed.
     batch_start: Option<String>,
     entries_seen: bool,
+    /// The last entry that came.
+    reached: Option<String>,
+    /// A new lister has to come to this entry, which an earlier one gave, before it goes on.
+    go_on_behind: Option<String>,
     ended: bool,
     /// The ids of the batch, where current versions of all depths are listed.
     ids: Option<Vec<Option<Arc<str>>>>,
@@ -39,6 +43,8 @@ impl RemoteList {
             batch: Vec::new(),
             batch_start: None,
             entries_seen: false,
+            reached: None,
+            go_on_behind: None,
             ended: false,
             ids: None,
         }
@@ -100,20 +106,21 @@ impl RemoteList {
     /// The next entry: most come from the page at hand, every thousandth by a request.
     async fn next_entry(&mut self, deadline: Instant) -> Result<Option<oio::Entry>, OriginError> {
         let remote = Arc::clone(&self.remote);
+        let is_hdfs = remote.scheme() == Scheme::Hdfs;
         let mut failures = 0;
-        // The native client of HDFS has no transport that counts.
-        let mut has_asked = self.entries_seen;
         let mut last: Option<Failure> = None;
         loop {
+            let is_new = self.lister.is_none();
             let (attempt, lister) = self.open()?;
             let (notes, generation) = (Arc::clone(&attempt.notes), attempt.generation);
             *notes.lock() = Notes::default();
-            if remote.scheme() == Scheme::Hdfs && !has_asked {
-                has_asked = true;
+            // The native client of HDFS has no transport that counts.
+            if is_hdfs && is_new {
                 remote.metrics.request(Op::List, remote.settings.injected_latency).await;
             }
             let next = noting(Arc::clone(&notes), lister.next_dyn());
             let failure = match tokio::time::timeout_at(deadline.into(), next).await {
+                Ok(Ok(entry)) if is_hdfs && self.was_given(entry.as_ref())? => continue,
                 Ok(Ok(entry)) => return Ok(entry),
                 Ok(Err(error)) => explain(remote.scheme(), Op::List, &error, &notes.lock()),
                 Err(_) => return Err(self.too_late(last.as_ref())),
@@ -128,6 +135,11 @@ impl RemoteList {
                 continue;
             }
             failures += 1;
+            if is_hdfs {
+                // After a failure its lister says that nothing more comes.
+                self.lister = None;
+                self.go_on_behind.clone_from(&self.reached);
+            }
             if !failure.retry || failures >= retry::MAX_ATTEMPTS {
                 return Err(self.error(failure.kind, &failure.what));
             }
@@ -135,10 +147,27 @@ impl RemoteList {
             if Instant::now() + wait >= deadline {
                 return Err(self.too_late(Some(&failure)));
             }
+            tracing::debug!(prefix = &*self.prefix, failures, why = %failure.what, "origin listing is asked for again");
             tokio::time::sleep(wait).await;
             remote.metrics.retries.inc();
             last = Some(failure);
         }
+    }
+
+    /// Whether an entry is one that an earlier lister gave, before it failed.
+    fn was_given(&mut self, entry: Option<&oio::Entry>) -> Result<bool, OriginError> {
+        let Some(behind) = &self.go_on_behind else {
+            self.reached = entry.map(|entry| entry.path().to_owned());
+            return Ok(false);
+        };
+        let Some(entry) = entry else {
+            let what = format!("the listing was interrupted behind {behind:?}, which has gone since; list again");
+            return Err(self.error(OriginErrorKind::Unavailable, &what));
+        };
+        if entry.path() == behind {
+            self.go_on_behind = None;
+        }
+        Ok(true)
     }
 
     fn open(&mut self) -> Result<&mut (Try, oio::Lister), OriginError> {

@@ -61,6 +61,8 @@ pub(crate) struct Directory {
     pub(crate) groups: Groups,
     /// Something had to be refused or evicted for want of room.
     pub(crate) full: AtomicBool,
+    /// Room of its file system above the reserve, when it was last asked for; the most until it is.
+    pub(crate) spare: AtomicU64,
     down: AtomicBool,
     /// Its log is still being read.
     recovering: AtomicBool,
@@ -141,6 +143,7 @@ impl Directory {
             offered: AtomicU64::new(0),
             groups: Groups::default(),
             full: AtomicBool::new(false),
+            spare: AtomicU64::new(u64::MAX),
             down: AtomicBool::new(false),
             recovering: AtomicBool::new(true),
             opened: Instant::now(),

@@ -103,6 +103,8 @@ impl Writer {
         match self.directory.root.space() {
             Ok(space) => {
                 self.space = Some(KnownSpace { available: space.available, written: 0, at: Instant::now() });
+                let spare = space.available.saturating_sub(self.directory.reserve);
+                self.directory.spare.store(spare, Ordering::Relaxed);
                 Some(space.available)
             }
             Err(error) => {

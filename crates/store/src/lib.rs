@@ -80,6 +80,7 @@ mod replay;
 mod residency;
 #[cfg(test)]
 mod residency_model;
+mod room;
 mod scratch;
 mod scrub;
 mod shared;
@@ -110,5 +111,6 @@ pub use plan::Plan;
 pub use queue::{Done, Fill, Kept};
 pub use read::{Caching, ReadOutcome, Residency};
 pub use recovery::Recovery;
+pub use room::Room;
 pub use simulate::{Access, Outcome, Pattern, optimum, simulate, simulate_planned};
 pub use store::Store;

@@ -40,9 +40,10 @@ pub struct StoreOptions {
     pub write_queue: ByteSize,
     /// What every directory's file system keeps free for others.
     pub reserve: Reserve,
-    /// Files held open at once, without those handed out and, of each directory, some 32 on their way to the disk. The process's limit of descriptors must be above it.
+    /// Files held open at once, without those handed out and, of each directory, some 64 on their way to the disk. The process's limit of descriptors must be above it.
     pub max_open_files: usize,
-    /// What the page cache is to do with what is written. [`Caching::Drop`]: pages of large contents go past it.
+    /// What the page cache is to do with what is written. [`Caching::Drop`]: pages of large contents go past it, and small
+    /// objects leave it once they are on the disk.
     pub fills: Caching,
     /// How the store is read in the background and compared with its checksums.
     pub scrub: Scrub,

@@ -179,7 +179,7 @@ impl PastCache {
 
 /// How many pages of a range are in the page cache. Dirty ones would have to be written before a direct read, and clean ones
 /// are there for nothing.
-fn cached_pages(file: &OwnedFd, offset: u64, len: u64) -> io::Result<u64> {
+pub(crate) fn cached_pages(file: &OwnedFd, offset: u64, len: u64) -> io::Result<u64> {
     let range = CachestatRange { off: offset, len };
     let mut answer = MaybeUninit::<Cachestat>::zeroed();
     // SAFETY: both structures have the kernel's layout and live through the call; the descriptor is open, for `file` owns it.

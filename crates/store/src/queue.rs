@@ -241,6 +241,11 @@ impl Queue {
         true
     }
 
+    /// The most that may wait.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// Bytes that wait or are being written.
     pub(crate) fn bytes(&self) -> u64 {
         self.state.lock().bytes

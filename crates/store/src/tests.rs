@@ -12,6 +12,7 @@ use bytes::Bytes;
 use forebay_model::{ByteRange, ByteSize, Capacity, ContentId, EXTENT, PAGE, PageIndex, block_sums, page_len};
 
 use crate::pack;
+use crate::past_cache::cached_pages;
 use crate::queue::Order;
 use crate::{
     Caching, DirectoryOptions, Fill, Group, Kept, NotKept, ReadOutcome, Recovery, Reserve, Residency, Store,
@@ -191,6 +192,24 @@ fn a_small_object_that_is_kept_again_survives_the_order_to_drop_it() {
     let (store, _) = open(&[scratch.path()], 1 << 30);
     assert!(read(&store, 1, 100, 0));
     assert!(!read(&store, 2, 100, 0));
+}
+
+/// A window of write-back is 8 MiB: of one object alone nothing would be known until somebody writes on.
+#[test]
+fn what_was_written_is_sent_to_the_disk_when_nothing_more_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let capacity = Capacity::Bytes(ByteSize(1 << 30));
+    let directories = vec![DirectoryOptions::new(scratch.path().to_path_buf(), capacity)];
+    let options =
+        StoreOptions { fills: Caching::Drop, reserve: Reserve::Bytes(ByteSize(0)), ..StoreOptions::new(directories) };
+    let (store, _) = Store::open(&options).unwrap();
+    let len = PAGE / 2;
+    assert_eq!(keep(&store, 1, len, 0), Kept::Yes);
+    let (pack, place) = store.shared.index.small(id(1)).unwrap();
+    let file = store.shared.directories[0].root.open_to_read(&pack::name(pack.number)).unwrap();
+    // What has reached the disk leaves the page cache.
+    until(|| cached_pages(&file, place.offset.into(), len).unwrap() <= 1);
+    assert!(read(&store, 1, len, 0));
 }
 
 #[test]

@@ -164,6 +164,50 @@ fn a_device_that_cannot_be_read_makes_reads_absent_and_never_wrong() {
     pages(&store, 0..24);
 }
 
+/// A file system of so many bytes in memory.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn make(at: PathBuf, mib: u64) -> Self {
+        fs::create_dir(&at).unwrap();
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs", at.to_str().unwrap()]);
+        Self(at)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).stderr(std::process::Stdio::null()).status();
+    }
+}
+
+/// What was written is in the page cache and was read from there, when the device has no room for it: the kernel drops it.
+#[test]
+fn a_thin_volume_without_room_is_taken_out_although_nobody_writes_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let thin = Tmpfs::make(scratch.path().join("thin"), 24);
+    let ext4 = Ext4::make(&thin.0, 200);
+    let (one, two) = (ext4.at.join("store"), scratch.path().join("two"));
+    let (store, _) = open(&options(&[&one], 1 << 30));
+    // Less than the store has on its way to the disk before it waits for any.
+    let objects = || (1..800).filter(|number| number % 3 != 0);
+    for number in objects() {
+        keep(&store, number, size(number));
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    while store.stats().directories_down == 0 {
+        assert!(Instant::now() < until, "not noticed: {:?}", store.stats());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(objects().map(|number| readable(&store, number, size(number))).sum::<u32>(), 0);
+    drop(store);
+    // The next start reads what it finds before it believes it.
+    let (store, _) = open(&options(&[&one, &two], 1 << 30));
+    pages(&store, 1..800);
+    drop(store);
+    drop(ext4);
+}
+
 #[test]
 fn a_directory_that_a_copy_takes_the_place_of_is_served_where_it_is() {
     let scratch = tempfile::tempdir().unwrap();

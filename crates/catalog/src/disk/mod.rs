@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use heed::types::Bytes;
-use heed::{Env, RoTxn, WithTls};
+use heed::{RoTxn, WithoutTls};
 use parking_lot::{Condvar, Mutex};
 
 pub(crate) use self::keeper::Keeper;
@@ -30,6 +30,9 @@ use crate::metrics::Metrics;
 use crate::record::{self, PathKey};
 
 type Table = heed::Database<Bytes, Bytes>;
+/// A reader's place in LMDB's table is its own while it reads, not its thread's for good: LMDB gives a thread's place back
+/// when the thread ends, also at the moment at which another one unmaps the table, and a write to it then ends the process.
+type Env = heed::Env<WithoutTls>;
 
 /// Bytes that wait to be written, at most, before writers of listings have to wait: what the disk takes in some tenth of a
 /// second. Of a small database a part of it, for what is written at once must find room.
@@ -65,7 +68,7 @@ pub(crate) struct Disk {
 
 /// A consistent look at the database.
 pub(crate) struct Reading<'a> {
-    txn: RoTxn<'a, WithTls>,
+    txn: RoTxn<'a, WithoutTls>,
     table: Table,
 }
 
@@ -85,6 +88,11 @@ impl Disk {
     pub(crate) fn used(&self) -> u64 {
         let Ok(Ok(stat)) = self.env.read_txn().map(|txn| self.table.stat(&txn)) else { return 0 };
         (stat.branch_pages + stat.leaf_pages + stat.overflow_pages) as u64 * u64::from(stat.page_size)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn places_of_readers(&self) -> usize {
+        self.env.info().number_of_readers as usize
     }
 
     fn queue_max(&self) -> usize {
@@ -159,9 +167,13 @@ impl Disk {
         self.work.notify_one();
     }
 
-    /// The listing is whole: that replaces what `old` lists, and its record as one on its way.
+    /// The listing is whole: that replaces what `old` lists, and its record as one on its way. Once this is closed it stays one that
+    /// is on its way: nobody would take the listing out of the queue any more, which it would hold open for ever.
     pub(crate) fn put_whole(&self, generation: &Arc<Generation>, old: &[(Vec<u8>, u64)]) {
         let mut queue = self.queue.lock();
+        if queue.is_closed {
+            return;
+        }
         let filling = record::filling_key(&generation.directory, generation.id);
         queue.next.op(filling, None);
         for (key, id) in old {
@@ -178,8 +190,10 @@ impl Disk {
     /// Deletes the record `key` and, once nobody reads it, the listing `id`.
     pub(crate) fn bury(&self, key: Vec<u8>, id: u64) {
         let mut queue = self.queue.lock();
-        queue.next.op(key, None);
-        queue.bury(id);
+        if !queue.is_closed {
+            queue.next.op(key, None);
+            queue.bury(id);
+        }
         self.work.notify_one();
     }
 

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use forebay_model::bytes::Take;
 use heed::types::Bytes;
-use heed::{Env, EnvFlags, EnvOpenOptions, RwTxn};
+use heed::{EnvFlags, EnvOpenOptions, RwTxn};
 use parking_lot::{Condvar, Mutex};
 
 use super::queue::Queue;
-use super::{Disk, Table, check};
+use super::{Disk, Env, Table, check};
 use crate::CatalogError;
-use crate::bytes::Take;
 use crate::clock::{Clock, Moment, Saved};
 use crate::metrics::Metrics;
 use crate::record;
@@ -27,7 +27,7 @@ const LOCK: &str = "lock.mdb";
 const MARKER: &str = "marker";
 /// What is kept has this form; another is thrown away.
 const FORMAT: u32 = 2;
-/// Threads that may read at once: those of a mount, and those that a runtime has for work that waits.
+/// Those who may read at once: the threads of a mount, and those that a runtime has for work that waits.
 const READERS_MAX: u32 = 2_048;
 const META: &[u8] = b"M";
 
@@ -127,7 +127,7 @@ fn wipe(directory: &Path) -> Result<(), CatalogError> {
 
 #[expect(unsafe_code, reason = "LMDB maps its file: whoever opens it promises that nobody else changes it")]
 fn environment(directory: &Path, size_max: u64) -> Result<(Env, Table), CatalogError> {
-    let mut options = EnvOpenOptions::new();
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(size_max as usize).max_readers(READERS_MAX);
     // SAFETY: the flags only leave out syncing and reading ahead. The file lies in the node's state directory, which the node
     // has for itself; it is changed through LMDB alone, its structure was checked, and one environment of it is open at a time.

@@ -1,11 +1,16 @@
 //! What is known after a restart, and after a crash.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use forebay_model::Freshness;
 
 use super::*;
 use crate::Range;
+
+/// Threads that read and live on.
+const READERS: usize = 16;
 
 #[test]
 fn listings_entries_and_absences_survive_with_their_age() {
@@ -32,6 +37,36 @@ fn listings_entries_and_absences_survive_with_their_age() {
         w.learn("/ml/e/a", file("8"));
         assert_eq!([w.etag("/ml/d/a"), w.etag("/ml/e/a")], ["7", "8"]);
     }
+}
+
+/// A place that a thread had for good would be given back when the thread ends. At the end of the process that is the moment
+/// at which another thread closes the database: a write to memory that is unmapped.
+#[test]
+fn threads_that_read_leave_no_place_in_the_table_of_readers() {
+    let mut w = world(Freshness::Immutable);
+    w.list(&[("a", "1")]);
+    w.restart();
+    let w = &w;
+    let (done, looked) = mpsc::channel();
+    thread::scope(|scope| {
+        let ends: Vec<_> = (0..READERS)
+            .map(|_| {
+                let (end, is_to_end) = mpsc::channel::<()>();
+                let done = done.clone();
+                scope.spawn(move || {
+                    let etag = w.etag("/ml/d/a");
+                    done.send(etag).expect("it is waited for");
+                    is_to_end.recv().expect_err("the other side ends");
+                });
+                // One after the other: none needs a place beside the others'.
+                assert_eq!(looked.recv().expect("it looks"), "1");
+                end
+            })
+            .collect();
+        let places = w.catalog().places_of_readers();
+        assert!(places < READERS / 2, "{places} places for {READERS} threads that do not read");
+        drop(ends);
+    });
 }
 
 #[test]
@@ -93,4 +128,21 @@ fn a_crash_of_the_machine_begins_anew() {
     w.list(&[("a", "2")]);
     w.restart();
     assert_eq!(w.etag("/ml/d/a"), "2");
+}
+
+#[test]
+fn a_listing_that_ends_after_the_catalog_holds_nothing_open() {
+    let mut w = world(Freshness::default());
+    let writer = w.begin(Absence::Told);
+    writer.range(&w.catalog().begin(), "", &part(&[("a", "1"), ("b", "1")])).expect("it fits");
+    writer.covered(&w.catalog().begin(), "b", None).expect("it fits");
+    w.catalog().close();
+    // A catalog that somebody holds open cannot be opened again.
+    drop(writer.finish().expect("it is whole"));
+    drop(writer);
+    w.restart();
+    let writer = w.begin(Absence::Told);
+    assert_eq!(writer.gaps(), [], "it goes on where it stopped: nothing was missing but its end");
+    writer.finish().expect("it is whole");
+    assert_eq!(w.listed(), ["a:1", "b:1"]);
 }

@@ -319,6 +319,12 @@ settings! {
         /// Set it to `no` when requests or traffic are paid for and programs stop half-way through directories. In a directory of
         /// which less than half of what was fetched ahead is read, it stops by itself.
         files: bool = "yes", Flag::Absent;
+
+        /// Fetch what is left of a directory while its small files are read in no order, as a shuffled first epoch does.
+        ///
+        /// Up to four files for each that was read, and only while they fit into the cache without another file going for them. Set it
+        /// to `no` when requests or traffic are paid for and programs read samples of large data sets.
+        directories: bool = "yes", Flag::Absent;
     }
 
     /// The store.

@@ -95,6 +95,7 @@ pub(crate) fn fetch(settings: &Settings, limits: Limits) -> FetchSettings {
         memory: limits.memory_budget,
         read_ahead_max: settings.read_ahead.max,
         files_ahead: settings.read_ahead.files,
+        directories_ahead: settings.read_ahead.directories,
         request_max: request_max(limits),
         deadline: settings.origin.deadline,
         caching: caching(settings),

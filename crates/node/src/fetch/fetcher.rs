@@ -16,8 +16,10 @@ use tokio::runtime::Handle;
 
 use super::budget::{Budget, Memory};
 use super::carried::Carried;
+use super::directories_ahead::DirectoriesAhead;
 use super::files_ahead::FilesAhead;
 use super::flight::Flight;
+use super::lanes::Lanes;
 use super::read_ahead::ReadAhead;
 use super::runs::{runs, whole_requests};
 use super::table::{Claim, Flights};
@@ -45,6 +47,8 @@ pub struct FetchSettings {
     pub read_ahead_max: ByteSize,
     /// Whether the next files of a directory are fetched ahead of who reads them in order.
     pub files_ahead: bool,
+    /// Whether what is left of a directory is fetched while its small files are read in no order.
+    pub directories_ahead: bool,
     /// The most to ask for in one request.
     pub request_max: ByteSize,
     /// How long an origin may take for one answer.
@@ -62,6 +66,9 @@ pub(crate) struct Fetcher {
     pub(super) budget: Budget,
     read_ahead: Mutex<ReadAhead>,
     pub(super) files_ahead: Option<FilesAhead>,
+    pub(super) directories_ahead: Option<DirectoriesAhead>,
+    /// Requests that nobody waits for.
+    pub(super) lanes: Lanes,
     time_outs: Mutex<VecDeque<(ContentId, Instant, Fault)>>,
     settings: FetchSettings,
     pub(super) runtime: Handle,
@@ -93,6 +100,8 @@ impl Fetcher {
             budget: Budget::new(settings.memory),
             read_ahead: Mutex::new(ReadAhead::new(ahead_max)),
             files_ahead: settings.files_ahead.then(|| FilesAhead::new(ByteSize(ahead_max))),
+            directories_ahead: settings.directories_ahead.then(DirectoriesAhead::default),
+            lanes: Lanes::default(),
             time_outs: Mutex::default(),
             settings,
             runtime,
@@ -135,6 +144,14 @@ impl Fetcher {
         };
         self.read_from_start(source, content, true);
         Some(bytes)
+    }
+
+    /// A file is read from its start.
+    fn read_from_start(self: &Arc<Self>, source: &Arc<Source>, content: &Content, is_here: bool) {
+        if is_small(content.size) {
+            let is_foreseen = self.follow_walks(source, content, is_here);
+            self.follow_shuffles(source, content, is_here, is_foreseen);
+        }
     }
 
     /// Whether the byte at `start` may be here.

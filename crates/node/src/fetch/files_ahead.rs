@@ -4,18 +4,16 @@
 //! memory that is free at once; the origin keeps a quarter of its requests free for those who wait. Small objects only: a large
 //! one has its own read-ahead, and a page of it alone would be the first to be evicted.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use forebay_catalog::Paged;
-use forebay_model::{
-    ByteSize, Content, Entry, FaultKind, FileEntry, ListedPage, NsPath, PageIndex, SMALL_MAX, inode_number, is_small,
-};
+use forebay_model::{ByteSize, Content, FaultKind, FileEntry, NsPath, PageIndex, inode_number};
 use parking_lot::Mutex;
 
 use super::fetcher::{Fetcher, Landing, Trust, Want};
 use super::flight::Flight;
+use super::lanes::{Ahead, Lane};
 use crate::beside::beside;
 use crate::source::Source;
 use crate::walks::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf, WalkId, Walks};
@@ -32,16 +30,6 @@ pub(super) struct FilesAhead {
     walks: Mutex<Walks>,
     /// Whether reads of what is here are of interest: asked without a lock.
     is_watching: AtomicBool,
-    lanes: Mutex<Vec<(Weak<Source>, Arc<AtomicUsize>)>>,
-}
-
-/// A request to a source that nobody waits for yet. It has its place until it is dropped.
-struct Lane(Arc<AtomicUsize>);
-
-impl Drop for Lane {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A file to fetch.
@@ -56,7 +44,7 @@ impl FilesAhead {
     /// At most `bytes_max` ahead of one reader.
     pub(super) fn new(bytes_max: ByteSize) -> Self {
         let walks = Mutex::new(Walks::new(bytes_max.0));
-        Self { walks, is_watching: AtomicBool::new(false), lanes: Mutex::default() }
+        Self { walks, is_watching: AtomicBool::new(false) }
     }
 
     /// Does something with the walks.
@@ -66,51 +54,23 @@ impl FilesAhead {
         self.is_watching.store(walks.is_watching(), Ordering::Relaxed);
         result
     }
-
-    /// The requests to `source` that nobody waits for.
-    fn under_way(&self, source: &Arc<Source>) -> Arc<AtomicUsize> {
-        let mut lanes = self.lanes.lock();
-        if let Some((_, known)) = lanes.iter().find(|(of, _)| of.as_ptr() == Arc::as_ptr(source)) {
-            return known.clone();
-        }
-        lanes.retain(|(of, _)| of.strong_count() > 0);
-        let new = Arc::default();
-        lanes.push((Arc::downgrade(source), Arc::clone(&new)));
-        new
-    }
-
-    /// How many more requests that nobody waits for may begin, with so many under way. Never the last quarter: a reader that comes
-    /// finds it free.
-    fn room(source: &Source, under_way: usize) -> usize {
-        let turns = source.upstream.turns();
-        let reserve = turns.max.div_ceil(4);
-        (turns.max - reserve).saturating_sub(under_way).min(turns.free.saturating_sub(reserve))
-    }
-
-    /// A place among the requests to `source` that nobody waits for; none if it is busy.
-    fn lane(&self, source: &Arc<Source>) -> Option<Lane> {
-        let lane = Lane(self.under_way(source));
-        let before = lane.0.fetch_add(1, Ordering::Relaxed);
-        (Self::room(source, before) > 0).then_some(lane)
-    }
 }
 
 impl Fetcher {
-    /// A file is read from its start.
-    pub(super) fn read_from_start(self: &Arc<Self>, source: &Arc<Source>, content: &Content, is_here: bool) {
-        let Some(ahead) = &self.files_ahead else { return };
-        if !is_small(content.size) {
-            return;
-        }
+    /// A file is read from its start. Whether a walk foresaw it.
+    pub(super) fn follow_walks(self: &Arc<Self>, source: &Arc<Source>, content: &Content, is_here: bool) -> bool {
+        let Some(ahead) = &self.files_ahead else { return false };
         if is_here && !ahead.is_watching.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
-        let room = FilesAhead::room(source, ahead.under_way(source).load(Ordering::Relaxed));
+        let room = self.lanes.places(source, Ahead::Files).now;
         let outcome = ahead.with(|walks| {
             let is_arriving = !is_here && self.flights.get(content.id, PageIndex(0)).is_some();
             walks.read(ReadOf { source, content, is_here, is_arriving, room }, Instant::now())
         });
+        let is_foreseen = outcome.is_foreseen;
         self.take_up(outcome);
+        is_foreseen
     }
 
     /// Starts what an outcome asks for.
@@ -143,7 +103,7 @@ impl Fetcher {
             let (fetcher, wanted) = (this.clone(), load.clone());
             let names = beside(move || fetcher.names(&wanted)).await.ok().flatten();
             let Some(ahead) = &this.files_ahead else { return };
-            let room = FilesAhead::room(&load.source, ahead.under_way(&load.source).load(Ordering::Relaxed));
+            let room = this.lanes.places(&load.source, Ahead::Files).now;
             let outcome = ahead.with(|walks| walks.loaded(&load, names, room, Instant::now()));
             this.take_up(outcome);
         });
@@ -152,38 +112,12 @@ impl Fetcher {
     /// Names as the catalog has them; blocks on its disk.
     fn names(&self, load: &Load) -> Option<Names> {
         let facts = &load.source.facts;
-        let path = match load.prefix.strip_suffix('/') {
-            Some(directory) if load.prefix.len() > facts.prefix.len() => facts.path_of(directory)?,
-            _ => facts.path.clone(),
-        };
-        let now = Instant::now();
-        let page = |after: &str| -> Option<ListedPage> {
-            match self.catalog.names(facts, &path, now)?.page(after, NAMES) {
-                // What is not to be held is not to be fetched by.
-                Paged::Page(page) => Some(page).filter(|page| page.fresh_for > Duration::ZERO),
-                Paged::NotYet | Paged::Gone => None,
-            }
-        };
-        let until = |page: &ListedPage| now.checked_add(page.fresh_for);
-        let names = |page: ListedPage, is_from_start, after: &str| Names {
-            until: until(&page),
-            more: page.more,
-            is_from_start,
-            last: page.entries.last().map_or_else(|| after.into(), |last| last.name.as_ref().into()),
-            files: page
-                .entries
-                .into_iter()
-                .filter_map(|listed| match listed.entry {
-                    Entry::File(file) => Some(file).filter(|file| (1..=SMALL_MAX).contains(&file.content.size)),
-                    Entry::Directory(_) => None,
-                })
-                .collect(),
-        };
+        let page = |after: &str| self.names_after(&load.source, &load.prefix, after, NAMES);
         match &load.from {
             LoadFrom::Numbers => {
-                let mut all = names(page("")?, true, "");
+                let mut all = page("")?;
                 while all.more {
-                    let mut next = names(page(&all.last)?, false, &all.last);
+                    let mut next = page(&all.last)?;
                     all.files.append(&mut next.files);
                     (all.last, all.more) = (next.last, next.more);
                     if all.files.len() > NUMBERED_MAX {
@@ -196,16 +130,15 @@ impl Fetcher {
                 });
                 Some(all)
             }
-            LoadFrom::After { name, .. } => Some(names(page(name)?, false, name)),
+            LoadFrom::After { name, .. } => page(name),
             LoadFrom::Around { file, is_start_known } => {
                 if !is_start_known {
-                    let first = names(page("")?, true, "");
+                    let first = page("")?;
                     if !first.more || first.files.last().is_some_and(|last| **file <= *last.content.key) {
                         return Some(first);
                     }
                 }
-                let name = file.get(load.prefix.len()..)?;
-                Some(names(page(name)?, false, name))
+                page(file.get(load.prefix.len()..)?)
             }
         }
     }
@@ -243,7 +176,7 @@ impl Fetcher {
             let put_back = |place: NextPlace, is_memory_short| {
                 ahead.with(|walks| walks.put_back(walk, place, is_memory_short));
             };
-            let Some(lane) = ahead.lane(&source) else {
+            let Some(lane) = self.lanes.take(&source, Ahead::Files) else {
                 put_back(place, false);
                 return None;
             };

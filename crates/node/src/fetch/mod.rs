@@ -9,9 +9,12 @@
 
 mod budget;
 mod carried;
+mod directories_ahead;
 mod fetcher;
 mod files_ahead;
 mod flight;
+mod lanes;
+mod names;
 mod read_ahead;
 mod runs;
 mod table;

@@ -25,6 +25,8 @@ pub(crate) struct ReadOf<'a> {
 /// What a read leads to.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
+    /// Whether the read was to be expected.
+    pub(crate) is_foreseen: bool,
     /// The walk that it belongs to, and how many tasks more should fetch for it.
     pub(crate) walk: Option<(WalkId, usize)>,
     /// Names to be fetched from the catalog.

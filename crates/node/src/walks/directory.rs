@@ -43,7 +43,7 @@ pub(super) struct Directory {
 }
 
 /// The directory of `key`, as a prefix of keys.
-pub(super) fn of(key: &str) -> &str {
+pub(crate) fn of(key: &str) -> &str {
     &key[..key.rfind('/').map_or(0, |slash| slash + 1)]
 }
 

@@ -19,5 +19,6 @@ mod tests;
 mod walk;
 
 pub(crate) use asked::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf};
+pub(crate) use directory::of as directory_of;
 pub(crate) use table::Walks;
 pub(crate) use walk::WalkId;

@@ -10,8 +10,8 @@ use hashbrown::HashMap;
 use super::asked::Names;
 use super::recent::Place;
 
-/// Files that are known of a stretch at most, when more come: with [`super::table`]'s number of stretches, and some 300 bytes a
-/// file, 10 MiB.
+/// Files that are known of a stretch at most, when more come: with [`super::table`]'s number of stretches, and some 350 bytes a
+/// file, 11 MiB.
 pub(super) const FILES_MAX: usize = 2_048;
 
 /// The order of the listing, and that of the inodes' numbers.
@@ -24,7 +24,7 @@ pub(super) struct Stretch {
     pub(super) id: u64,
     /// Which: that of the listing is the first.
     pub(super) order: usize,
-    /// Positions of files by key, where the order is another than that of keys.
+    /// Positions of files by key: the keys lie all over memory, and to search them in order takes some microseconds of a read.
     by_key: HashMap<Arc<str>, u64>,
     pub(super) directory: u64,
     /// Position of the first file.
@@ -66,34 +66,48 @@ impl Stretch {
 
     /// The first files of a stretch in the order of the listing.
     pub(super) fn listed(id: u64, directory: u64, names: Names) -> Self {
-        let (is_from_start, files) = (names.is_from_start, names.files.into());
-        Self { files, last: names.last, more: names.more, ..Self::new(id, directory, is_from_start) }
+        let mut stretch = Self { last: names.last, more: names.more, ..Self::new(id, directory, names.is_from_start) };
+        stretch.extend(names.files);
+        stretch
     }
 
     /// All files of a directory, in the order of their numbers.
     pub(super) fn numbered(id: u64, directory: u64, files: Vec<Arc<FileEntry>>) -> Self {
-        let by_key = files.iter().zip(0..).map(|(file, at)| (file.content.key.clone(), at)).collect();
-        let whole = Self::new(id, directory, true);
-        Self { order: NUMBERS, by_key, files: files.into(), ..whole }
+        let mut whole = Self { order: NUMBERS, ..Self::new(id, directory, true) };
+        whole.extend(files);
+        whole
+    }
+
+    fn extend(&mut self, files: Vec<Arc<FileEntry>>) {
+        let places = files.iter().zip(self.end()..).map(|(file, at)| (file.content.key.clone(), at));
+        self.by_key.extend(places);
+        self.files.extend(files);
     }
 
     /// Adds files that follow, and forgets those that lie before `keep_from` if they become too many.
     pub(super) fn add(&mut self, files: Vec<Arc<FileEntry>>, keep_from: u64) {
-        self.files.extend(files);
+        self.extend(files);
         let too_many = self.files.len().saturating_sub(FILES_MAX) as u64;
         let passed = keep_from.saturating_sub(self.first).min(too_many);
-        self.files.drain(..passed as usize);
+        for file in self.files.drain(..passed as usize) {
+            self.by_key.remove(&file.content.key);
+        }
         self.first += passed;
-        self.files.truncate(FILES_MAX + passed as usize);
+        let most = self.files.len().min(FILES_MAX + passed as usize);
+        for file in self.files.drain(most..) {
+            self.by_key.remove(&file.content.key);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_consistent(&self) -> bool {
+        self.by_key.len() == self.files.len()
+            && self.files.iter().zip(self.first..).all(|(file, at)| self.by_key.get(&file.content.key) == Some(&at))
     }
 
     /// The place of the file `key`.
     pub(super) fn place(&self, key: &str) -> Option<Place> {
-        if self.order == NUMBERS {
-            return self.by_key.get(key).map(|at| Place { stretch: self.id, at: *at });
-        }
-        let nth = self.files.binary_search_by(|file| (*file.content.key).cmp(key)).ok()?;
-        Some(Place { stretch: self.id, at: self.first + nth as u64 })
+        self.by_key.get(key).map(|at| Place { stretch: self.id, at: *at })
     }
 
     /// The file at a position.

@@ -92,9 +92,11 @@ impl Walks {
             Some(place) => [Some(place), None],
             None => self.places(read, now),
         };
+        outcome.is_foreseen = promise.is_some();
         let walk = promise.and_then(|promise| promise.walk);
         outcome.load = match self.step(read, places, walk, now) {
             Some((walk, at)) => {
+                outcome.is_foreseen = true;
                 self.go_on(walk, at, (read.room, now), &mut outcome);
                 return outcome;
             }
@@ -249,6 +251,7 @@ impl Walks {
             && self.stretches.len() <= STRETCHES_MAX
             && self.stretches.iter().filter(|stretch| stretch.order == NUMBERS).count() <= NUMBERED_MAX
             && self.directories.len() <= DIRECTORIES_MAX
+            && self.stretches.iter().all(Stretch::is_consistent)
     }
 
     fn next_id(&mut self) -> u64 {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forebay_model::{Entry, Fault, FaultKind, FileEntry, SourceSpec, TimestampNs, Version};
 
+use super::stretch::Stretch;
 use super::*;
 use crate::source::Source;
 use std::sync::Arc;
@@ -137,4 +138,21 @@ fn what_is_remembered_is_bounded() {
         }
         assert!(w.walks.is_bounded());
     }
+}
+
+#[test]
+fn a_stretch_knows_the_places_of_the_files_that_it_has() {
+    let w = world();
+    let files = |from: usize, to: usize| (from..to).map(|nth| file(&w.source, 0, nth)).collect::<Vec<_>>();
+    let names = Names { files: files(0, 1_500), is_from_start: true, last: "1499".into(), more: true, until: None };
+    let mut stretch = Stretch::listed(7, 1, names);
+    // Too many: those that lie behind the reader go first, then those that lie furthest before it.
+    stretch.add(files(1_500, 3_000), 700);
+    assert!(stretch.is_consistent());
+    let at = |nth: usize| stretch.place(&file(&w.source, 0, nth).content.key).map(|place| place.at);
+    assert_eq!((at(699), at(700), at(2_999)), (None, Some(700), Some(2_999)));
+    assert_eq!(stretch.end(), 3_000);
+    stretch.add(files(3_000, 5_000), 700);
+    assert!(stretch.is_consistent());
+    assert_eq!(stretch.file(700).map(|file| &*file.content.key), Some("0/0700"));
 }

@@ -282,12 +282,19 @@ pub(crate) struct World {
     name: String,
 }
 
+/// A delay that is to be long beside what we do ourselves: as much longer as whatever watches us (AddressSanitizer) says that it
+/// makes us slower, in `FOREBAY_TEST_SLOWNESS`.
+pub(crate) fn far(delay: Duration) -> Duration {
+    delay * std::env::var("FOREBAY_TEST_SLOWNESS").map_or(1, |times| times.parse().expect("a whole number"))
+}
+
 pub(crate) struct Setup {
     pub(crate) capacity: u64,
     pub(crate) memory: u64,
     pub(crate) freshness: Freshness,
     pub(crate) deadline: Duration,
     pub(crate) files_ahead: bool,
+    pub(crate) directories_ahead: bool,
     pub(crate) turns: usize,
     pub(crate) delay: Duration,
     pub(crate) write_rate_max: Option<ByteSize>,
@@ -302,6 +309,7 @@ impl Default for Setup {
             freshness,
             deadline,
             files_ahead: true,
+            directories_ahead: false,
             turns: 64,
             delay: Duration::ZERO,
             write_rate_max: None,
@@ -362,6 +370,7 @@ fn store_and_node(setup: &Setup, cloud: &Arc<Cloud>, directory: &TempDir, name: 
             memory: ByteSize(setup.memory),
             read_ahead_max: ByteSize(32 << 20),
             files_ahead: setup.files_ahead,
+            directories_ahead: setup.directories_ahead,
             request_max: ByteSize(8 << 20),
             deadline: setup.deadline,
             caching: Caching::Keep,

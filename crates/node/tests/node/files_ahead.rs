@@ -4,37 +4,37 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::common::{OPEN, Setup, World, context, path, pattern, world};
+use crate::common::{self, OPEN, Setup, World, context, path, pattern, world};
 use forebay_model::{ByteRange, ByteSize, Content, FaultKind, Freshness, PAGE, inode_number};
 use forebay_route::{ReadNow, Service};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-const LEN: usize = 20_000;
+pub(crate) const LEN: usize = 20_000;
 
-fn name(nth: usize) -> String {
+pub(crate) fn name(nth: usize) -> String {
     format!("d/{nth:05}.bin")
 }
 
-fn bytes_of(nth: usize) -> Vec<u8> {
+pub(crate) fn bytes_of(nth: usize) -> Vec<u8> {
     pattern(nth as u64, LEN).to_vec()
 }
 
 /// A directory of `files` files, of which the catalog has the listing.
-async fn listed(setup: &Setup, files: usize) -> Arc<World> {
+pub(crate) async fn listed(setup: &Setup, files: usize) -> Arc<World> {
     let w = Arc::new(world(setup));
     fill(&w, files);
     w.node.list(&context(), &path("/ml/d"), "", 1).await.expect("a listing");
     w
 }
 
-fn fill(w: &World, files: usize) {
+pub(crate) fn fill(w: &World, files: usize) {
     for nth in 0..files {
         w.cloud.put(&name(nth), bytes_of(nth));
     }
 }
 
-async fn read_content(w: &World, content: &Content) -> Vec<u8> {
+pub(crate) async fn read_content(w: &World, content: &Content) -> Vec<u8> {
     let mut buffer = vec![0; content.size as usize];
     let range = ByteRange::new(0, content.size);
     if w.node.read_now(&context(), content, range, &mut buffer) == ReadNow::Absent {
@@ -43,27 +43,27 @@ async fn read_content(w: &World, content: &Content) -> Vec<u8> {
     buffer
 }
 
-async fn read(w: &World, nth: usize) {
+pub(crate) async fn read(w: &World, nth: usize) {
     let content = w.content(&format!("/ml/{}", name(nth))).await;
     assert!(read_content(w, &content).await == bytes_of(nth), "wrong bytes of {}", content.key);
 }
 
 /// What the node says of its fetches, in files: those that were waited for, fetched ahead, used of these, and in vain.
-async fn account(w: &World) -> [u64; 4] {
+pub(crate) async fn account(w: &World) -> [u64; 4] {
     let status: serde_json::Value =
         serde_json::from_str(&w.node.status(&context()).await.expect("a status")).expect("a document");
     let fields = ["wanted_bytes", "files_ahead_bytes", "files_ahead_used_bytes", "files_ahead_unused_bytes"];
     fields.map(|field| status["fetch"][field].as_u64().expect(field).div_ceil(LEN as u64))
 }
 
-fn is_asked_once(w: &World) -> bool {
+pub(crate) fn is_asked_once(w: &World) -> bool {
     let mut keys: Vec<_> = w.cloud.reads.lock().iter().map(|(key, _)| key.clone()).collect();
     keys.sort();
     keys.windows(2).all(|two| two[0] != two[1])
 }
 
 /// Each of `readers` reads its files one after the other.
-async fn read_all(w: &Arc<World>, readers: Vec<Vec<usize>>) {
+pub(crate) async fn read_all(w: &Arc<World>, readers: Vec<Vec<usize>>) {
     let mut tasks = tokio::task::JoinSet::new();
     for files in readers {
         let w = w.clone();
@@ -76,8 +76,22 @@ async fn read_all(w: &Arc<World>, readers: Vec<Vec<usize>>) {
     tasks.join_all().await;
 }
 
+/// One reader, while fetches never have more than so many bytes of memory. The most requests at once.
+pub(crate) async fn read_within(w: &Arc<World>, files: Vec<usize>, memory_max: u64) -> usize {
+    let mut under_way = tokio::task::JoinSet::new();
+    let reader = w.clone();
+    under_way.spawn(async move { read_all(&reader, vec![files]).await });
+    while under_way.try_join_next().is_none() {
+        let status = w.node.status(&context()).await.expect("a status");
+        let status: serde_json::Value = serde_json::from_str(&status).expect("a document");
+        assert!(status["fetch"]["memory_bytes"].as_u64().expect("bytes") <= memory_max);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    w.cloud.under_way_max.load(Ordering::Relaxed)
+}
+
 fn far() -> Setup {
-    Setup { delay: Duration::from_millis(3), ..Setup::default() }
+    Setup { delay: common::far(Duration::from_millis(3)), ..Setup::default() }
 }
 
 async fn check_orderly(what: &str, files: usize, readers: Vec<Vec<usize>>, waited_max: u64) {
@@ -172,16 +186,7 @@ async fn who_stops_soon_again_and_again_is_not_fetched_for_any_more() {
 async fn memory_and_the_origins_requests_are_bounded() {
     let setup = Setup { memory: 4 << 20, turns: 16, delay: Duration::from_millis(2), ..Setup::default() };
     let w = listed(&setup, 600).await;
-    let mut under_way = tokio::task::JoinSet::new();
-    let reader = w.clone();
-    under_way.spawn(async move { read_all(&reader, vec![(0..600).collect()]).await });
-    while under_way.try_join_next().is_none() {
-        let status = w.node.status(&context()).await.expect("a status");
-        let status: serde_json::Value = serde_json::from_str(&status).expect("a document");
-        assert!(status["fetch"]["memory_bytes"].as_u64().expect("bytes") <= 4 << 20);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let most = w.cloud.under_way_max.load(Ordering::Relaxed);
+    let most = read_within(&w, (0..600).collect(), 4 << 20).await;
     assert!(most <= 13, "{most} requests at once, of 16 of which a quarter is for those who wait");
     assert!(most >= 8, "{most}");
     let [_, _, used, _] = account(&w).await;

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test fails with the sentence of its expect")]
 
 mod common;
+mod directories_ahead;
 mod fetch;
 mod files_ahead;
 mod freshness;

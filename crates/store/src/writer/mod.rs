@@ -50,6 +50,8 @@ const BATCH: usize = 64;
 const BATCH_BYTES: u64 = 8 << 20;
 /// With no order for so long the log's time is set: more than a tick of any kernel's clock.
 const QUIET: Duration = Duration::from_millis(20);
+/// With no order for so long after that all is sent to the disk: one that refuses it is noticed although nothing more is written.
+const IDLE: Duration = Duration::from_millis(500);
 /// How long the end may wait for bytes on their way to the disk.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Packs of different groups that are written at once; the one that was written least recently is closed for another.
@@ -121,6 +123,27 @@ impl std::fmt::Debug for Batch {
     }
 }
 
+/// How far a writer that has nothing to do has come with what it does then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    None,
+    /// The log's time is set.
+    Stamped,
+    /// All is on its way to the disk.
+    Written,
+}
+
+impl Rest {
+    /// How long to wait for orders before the next step. None: there is no other.
+    const fn patience(self) -> Option<Duration> {
+        match self {
+            Self::None => Some(QUIET),
+            Self::Stamped => Some(IDLE),
+            Self::Written => None,
+        }
+    }
+}
+
 /// Reads the directory's log, then works until the queue is closed. A panic ends this directory, not the store.
 pub(crate) fn run(shared: &Arc<Shared>, directory: &Arc<Directory>, found: Found) {
     let work = || {
@@ -143,6 +166,7 @@ pub(crate) fn run(shared: &Arc<Shared>, directory: &Arc<Directory>, found: Found
 
 impl Writer {
     fn new(shared: &Arc<Shared>, directory: &Arc<Directory>, of: Recovered) -> Self {
+        let woken = Arc::clone(directory);
         Self {
             shared: Arc::clone(shared),
             directory: Arc::clone(directory),
@@ -155,7 +179,7 @@ impl Writer {
             compact_at: COMPACT_MIN,
             batch: Batch::default(),
             space: None,
-            writeback: Writeback::default(),
+            writeback: Writeback::new(shared.fills, move || woken.queue.wake()),
             holes: Holes::default(),
             admission: Gate::new(shared.admission, Instant::now()),
             found_is_clean: false,
@@ -167,17 +191,16 @@ impl Writer {
         if self.log_is_stale {
             compact::if_due(&mut self);
         }
-        let mut is_quiet = true;
+        let mut rest = Rest::Written;
         loop {
-            match self.directory.queue.take(BATCH, BATCH_BYTES, (!is_quiet).then_some(QUIET)) {
+            match self.directory.queue.take(BATCH, BATCH_BYTES, rest.patience()) {
                 Taken::Orders(orders) => {
-                    is_quiet &= orders.is_empty();
+                    if !orders.is_empty() {
+                        rest = Rest::None;
+                    }
                     self.work(orders);
                 }
-                Taken::Nothing => {
-                    self.stamp();
-                    is_quiet = true;
-                }
+                Taken::Nothing => rest = self.rest(rest),
                 Taken::End(orders) => {
                     for order in orders {
                         if let Order::Keep(_, done) = order {
@@ -189,6 +212,16 @@ impl Writer {
             }
         }
         self.finish();
+    }
+
+    /// The next of what is done while there is nothing else to do.
+    fn rest(&mut self, so_far: Rest) -> Rest {
+        if so_far == Rest::None {
+            self.stamp();
+            return Rest::Stamped;
+        }
+        self.writeback.begin_all();
+        Rest::Written
     }
 
     /// Makes the log younger than what was written: files and log that were changed in one tick of the kernel's clock are of one age,
@@ -246,6 +279,11 @@ impl Writer {
         // What another directory had first may be found here after all, until its log is read too.
         if !self.found_is_clean && self.shared.recoveries.get().recovering == 0 {
             self.drop_empty();
+        }
+        if let Some(failed) = self.writeback.failed()
+            && !self.directory.is_down()
+        {
+            self.writeback_failed(&failed);
         }
         for order in orders {
             match order {

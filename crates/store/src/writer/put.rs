@@ -42,11 +42,12 @@ impl Writer {
         if let Some(space) = &mut self.space {
             space.written += to.len;
         }
-        if reached == Reached::PageCache
-            && let Err(failed) = self.writeback.wrote(target, to.file, to.offset, to.len)
-        {
-            self.writeback_failed(&failed);
-            return Err(NotKept::Failed);
+        if reached == Reached::PageCache {
+            self.writeback.wrote(target, to.file, to.offset, to.len);
+            if let Some(failed) = self.writeback.failed() {
+                self.writeback_failed(&failed);
+                return Err(NotKept::Failed);
+            }
         }
         Ok(())
     }

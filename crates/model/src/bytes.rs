@@ -1,8 +1,8 @@
-//! How values are written on disk: little-endian fields, varints, texts with their length. What is read is checked: a value
-//! that ends early or says nonsense is `None`, never a panic.
+//! Numbers and texts in few bytes, as files hold them: little-endian fields, varints, texts with their length. What is read is
+//! checked: a value that ends early or says nonsense is `None`, never a panic.
 
 /// Appends `value`, seven bits a byte, the lowest first.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -11,40 +11,50 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends a signed value: small ones of either sign are short.
-pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
+pub fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
-/// Appends a text with its length.
-pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_varint(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
+/// Appends bytes with their length.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
-/// Bytes that are being read.
+/// Appends a text with its length.
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_bytes(out, text.as_bytes());
+}
+
+/// Bytes that are still to be read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Take<'a>(pub(crate) &'a [u8]);
+pub struct Take<'a>(pub &'a [u8]);
 
 impl<'a> Take<'a> {
-    pub(crate) fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+    /// The next `len` bytes.
+    pub fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
     }
 
-    pub(crate) fn u8(&mut self) -> Option<u8> {
+    /// The next byte.
+    pub fn u8(&mut self) -> Option<u8> {
         self.bytes(1).map(|b| b[0])
     }
 
-    pub(crate) fn u16(&mut self) -> Option<u16> {
+    /// The next two bytes, the lowest first.
+    pub fn u16(&mut self) -> Option<u16> {
         Some(u16::from_le_bytes(self.bytes(2)?.try_into().ok()?))
     }
 
-    pub(crate) fn u64(&mut self) -> Option<u64> {
+    /// The next eight bytes, the lowest first.
+    pub fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))
     }
 
-    pub(crate) fn varint(&mut self) -> Option<u64> {
+    /// What [`put_varint`] wrote; none if it has more than 64 bits.
+    pub fn varint(&mut self) -> Option<u64> {
         let (mut value, mut shift) = (0, 0);
         loop {
             let byte = self.u8()?;
@@ -59,12 +69,14 @@ impl<'a> Take<'a> {
         }
     }
 
-    pub(crate) fn signed(&mut self) -> Option<i64> {
+    /// What [`put_signed`] wrote.
+    pub fn signed(&mut self) -> Option<i64> {
         let value = self.varint()?;
         Some((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    pub(crate) fn text(&mut self) -> Option<&'a str> {
+    /// What [`put_text`] wrote; none if it is no UTF-8.
+    pub fn text(&mut self) -> Option<&'a str> {
         let len = usize::try_from(self.varint()?).ok()?;
         std::str::from_utf8(self.bytes(len)?).ok()
     }

@@ -1,0 +1,187 @@
+//! The thread that waits for the disk, one for a directory.
+//!
+//! Always true: windows are begun and waited for in the order in which they came, [`DEPTH`] at once, so that the disk always has work. Of
+//! failures the first is kept until it is asked for. The thread begins with the first window; it ends, after the call to the
+//! kernel that it is in, when its [`Flusher`] goes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Failed, Window};
+use crate::read::Caching;
+
+/// Windows whose write-back was begun before the oldest of them is waited for.
+const DEPTH: usize = 4;
+
+/// The writer's end.
+#[derive(Debug)]
+pub(super) struct Flusher {
+    shared: Arc<Shared>,
+    has_thread: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// A window came, or there will be none.
+    work: Condvar,
+    /// A window is done with.
+    done: Condvar,
+    caching: Caching,
+    tell: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Window>,
+    /// Of those that came and are not done with.
+    windows: usize,
+    bytes: u64,
+    failed: Option<Failed>,
+    is_over: bool,
+}
+
+impl Flusher {
+    pub(super) fn new(caching: Caching, tell: Box<dyn Fn() + Send + Sync>) -> Self {
+        let (state, work, done) = (Mutex::default(), Condvar::new(), Condvar::new());
+        Self { shared: Arc::new(Shared { state, work, done, caching, tell }), has_thread: false }
+    }
+
+    pub(super) fn push(&mut self, window: Window) {
+        let mut state = self.shared.state.lock();
+        state.windows += 1;
+        state.bytes += window.bytes;
+        state.waiting.push_back(window);
+        drop(state);
+        if !self.has_thread {
+            let shared = Arc::clone(&self.shared);
+            let started = thread::Builder::new().name("fb-store-flush".to_owned()).spawn(move || shared.run());
+            match started {
+                Ok(_) => self.has_thread = true,
+                Err(error) => {
+                    tracing::debug!(%error, "no thread to wait for the disk: the writer waits itself");
+                    self.shared.work_off();
+                }
+            }
+        }
+        self.shared.work.notify_one();
+    }
+
+    /// Waits until no more than so many windows and bytes are on their way, one failed, or `until` comes.
+    pub(super) fn wait(&self, bytes: u64, windows: usize, until: Option<Instant>) {
+        let mut state = self.shared.state.lock();
+        while (state.bytes > bytes || state.windows > windows) && state.failed.is_none() {
+            match until {
+                None => self.shared.done.wait(&mut state),
+                Some(until) if self.shared.done.wait_until(&mut state, until).timed_out() => return,
+                Some(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn failed(&self) -> Option<Failed> {
+        self.shared.state.lock().failed.take()
+    }
+
+    /// What has not been begun is not.
+    pub(super) fn clear(&self) {
+        let mut state = self.shared.state.lock();
+        for window in std::mem::take(&mut state.waiting) {
+            state.windows -= 1;
+            state.bytes -= window.bytes;
+        }
+        state.failed = None;
+    }
+
+    /// Windows and bytes that came and are not done with.
+    #[cfg(test)]
+    pub(super) fn on_their_way(&self) -> (usize, u64) {
+        let state = self.shared.state.lock();
+        (state.windows, state.bytes)
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.shared.state.lock().is_over = true;
+        self.shared.work.notify_one();
+    }
+}
+
+impl Shared {
+    /// The thread.
+    fn run(&self) {
+        let mut begun = VecDeque::new();
+        loop {
+            let next = {
+                let mut state = self.state.lock();
+                while state.waiting.is_empty() && begun.is_empty() && !state.is_over {
+                    self.work.wait(&mut state);
+                }
+                if state.is_over {
+                    return;
+                }
+                state.waiting.pop_front()
+            };
+            self.step(&mut begun, next);
+        }
+    }
+
+    /// The same in the caller's thread, for what waits now.
+    fn work_off(&self) {
+        let mut begun = VecDeque::new();
+        loop {
+            let next = self.state.lock().waiting.pop_front();
+            if next.is_none() && begun.is_empty() {
+                return;
+            }
+            self.step(&mut begun, next);
+        }
+    }
+
+    /// Begins a window; waits for the oldest one if there is none to begin, or enough are begun.
+    fn step(&self, begun: &mut VecDeque<Window>, next: Option<Window>) {
+        let is_next = next.is_some();
+        if let Some(window) = next {
+            match window.sync(libc::SYNC_FILE_RANGE_WRITE) {
+                Ok(()) => begun.push_back(window),
+                Err(error) => self.end(window, Err(error)),
+            }
+        }
+        if (!is_next || begun.len() > DEPTH)
+            && let Some(window) = begun.pop_front()
+        {
+            // Its bytes may be gone meanwhile: then there is nothing to wait for.
+            let reached = if window.target.is_gone() { Ok(()) } else { window.sync(libc::SYNC_FILE_RANGE_WAIT_BEFORE) };
+            if reached.is_ok() && self.caching == Caching::Drop {
+                window.drop_pages();
+            }
+            self.end(window, reached);
+        }
+    }
+
+    fn end(&self, window: Window, reached: io::Result<()>) {
+        let mut state = self.state.lock();
+        state.windows -= 1;
+        state.bytes -= window.bytes;
+        let has_failed = reached.is_err();
+        if let (Err(error), None) = (reached, &state.failed) {
+            state.failed = Some(Failed { target: window.target, error });
+        }
+        drop(state);
+        self.done.notify_all();
+        if has_failed {
+            (self.tell)();
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
+    }
+}
