@@ -194,25 +194,23 @@ impl Catalog {
 
     /// Begins a listing of `directory`, or goes on with one that was interrupted.
     pub fn begin_listing(&self, source: &Arc<SourceFacts>, directory: &NsPath, absence: Absence) -> ListingWriter {
-        let _order = self.shelf.order_of(directory);
-        let resumed = self.shelf.resume(source, directory);
-        self.write_listing(resumed, source, directory, absence)
+        self.write_listing(source, directory, absence, |shelf| shelf.resume(source, directory))
     }
 
     /// Begins a listing of `directory` from its first name, for whoever cannot list from the middle.
     pub fn begin_listing_anew(&self, source: &Arc<SourceFacts>, directory: &NsPath, absence: Absence) -> ListingWriter {
-        let _order = self.shelf.order_of(directory);
-        self.write_listing(None, source, directory, absence)
+        self.write_listing(source, directory, absence, |_| None)
     }
 
     fn write_listing(
         &self,
-        resumed: Option<Arc<Generation>>,
         source: &Arc<SourceFacts>,
         directory: &NsPath,
         absence: Absence,
+        resume: impl FnOnce(&Shelf) -> Option<Arc<Generation>>,
     ) -> ListingWriter {
-        let generation = resumed.unwrap_or_else(|| {
+        let order = self.shelf.order_of(directory);
+        let generation = resume(&self.shelf).unwrap_or_else(|| {
             let asked = self.begin();
             let when = self.disk.clock.at(asked.when);
             let record = Record { at: asked.at, when, last: when, used: when, ..Record::default() };
@@ -223,7 +221,11 @@ impl Catalog {
         });
         let before = self.shelf.whole_in_order(source, directory);
         let cuts = before.map_or_else(Vec::new, |before| before.coverage().cuts());
-        ListingWriter::new(self.shelf.clone(), generation, cuts, absence)
+        let writer = ListingWriter::new(self.shelf.clone(), generation, cuts, absence);
+        drop(order);
+        // Not before it can be found: who is woken and does not find it is not woken again.
+        self.shelf.begun.notify_waiters();
+        writer
     }
 
     /// Changes whenever something is forgotten: a question asked at an older epoch may bring what was forgotten.

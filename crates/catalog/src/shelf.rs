@@ -251,8 +251,6 @@ impl Shelf {
         let mut filling = self.filling.lock();
         filling.entry(generation.path.clone()).or_default().push(generation.clone());
         self.filling_count.fetch_add(1, Ordering::AcqRel);
-        drop(filling);
-        self.begun.notify_waiters();
     }
 
     /// Whether a listing was asked for before what it lists was forgotten: it is of use only to who was reading it then.
@@ -303,7 +301,6 @@ impl Shelf {
         let is_of_use = |generation: &Arc<Generation>| !generation.is_running() && !self.is_outdated(generation);
         let found = self.filling(source, directory).into_iter().find(is_of_use)?;
         found.set_running(true);
-        self.begun.notify_waiters();
         self.disk.metrics.resumed.inc();
         Some(found)
     }

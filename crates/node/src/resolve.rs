@@ -71,6 +71,11 @@ impl Resolver {
         let key = (path.clone(), self.epoch(&source));
         // Only the question that is asked counts, not those that join it.
         let work = async move {
+            // The answer to who asked before may have come since we looked.
+            match catalog.lookup(&source.facts, &asked, Instant::now()) {
+                Held::Unknown => {}
+                known => return Ok(known),
+            }
             list_neighbours(&neighbours, &source, (&catalog, &namespace), &asked, limit);
             let held = ask_lookup(&source, &catalog, &asked, Instant::now() + limit).await;
             forget_if_replaced(&namespace, &source, &catalog, &asked);
@@ -119,8 +124,6 @@ impl Resolver {
     fn known_page(&self, source: &Source, path: &NsPath, after: &str, limit: u32) -> Option<ListedPage> {
         let (facts, now) = (&source.facts, Instant::now());
         let is_begun_on = after.is_empty();
-        // Names in doubt are looked up first.
-        let is_sure = |held: &ListingHeld| held.asks().is_empty();
         if let Some(held) = self.catalog.listing(facts, path, now).filter(is_sure)
             && let Some(page) = self.page_of(&held, after, limit)
         {
@@ -249,6 +252,10 @@ impl Resolver {
         let (of, namespace, catalog) = (source.clone(), self.namespace.clone(), self.catalog.clone());
         let (asked, time) = (path.clone(), self.limit);
         let work = async move {
+            // The listing of who asked before may have ended since we looked.
+            if let Some(held) = catalog.listing(&of.facts, &asked, Instant::now()).filter(is_sure) {
+                return Ok(held);
+            }
             let listed = ask_listing(&of, &catalog, &asked, time, (u64::MAX, Absence::Told)).await;
             forget_if_replaced(&namespace, &of, &catalog, &asked);
             listed
@@ -419,6 +426,11 @@ fn forget_if_replaced(namespace: &Namespace, source: &Arc<Source>, catalog: &Cat
     if !namespace.is_of(source, path) {
         catalog.forget_below(path);
     }
+}
+
+/// Whether none of its names is to be looked up first.
+fn is_sure(held: &ListingHeld) -> bool {
+    held.asks().is_empty()
 }
 
 fn tell(held: Held, path: &NsPath) -> Result<Found, Fault> {

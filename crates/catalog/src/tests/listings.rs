@@ -1,5 +1,9 @@
 //! Listings: what they show, part by part, whole or on their way.
 
+use std::pin::pin;
+use std::sync::Mutex;
+use std::task::{self, Wake};
+
 use forebay_model::{CONTENT_MAX, Freshness};
 
 use super::*;
@@ -121,6 +125,32 @@ fn names_can_be_used_while_the_rest_comes_in() {
     assert_eq!(all(&held, 2), ["a", "b", "n", "p", "z"]);
     assert_eq!(held.len(), 5);
     assert_eq!(w.etag("/ml/d/q"), "absent");
+}
+
+/// Looks, at the very moment at which it is woken, for a listing that is coming in.
+struct Looker {
+    world: Arc<World>,
+    found: Mutex<Vec<bool>>,
+}
+
+impl Wake for Looker {
+    fn wake(self: Arc<Self>) {
+        let found = self.world.catalog().filling(&self.world.source, &path("/ml/d"), None).is_some();
+        self.found.lock().expect("nobody panics").push(found);
+    }
+}
+
+#[test]
+fn who_waits_for_a_listing_to_begin_is_woken_when_it_can_be_read() {
+    let w = Arc::new(world(Freshness::default()));
+    for what in ["new", "gone on with"] {
+        let looker = Arc::new(Looker { world: w.clone(), found: Mutex::default() });
+        let mut begun = pin!(w.catalog().begun());
+        assert!(begun.as_mut().poll(&mut task::Context::from_waker(&looker.clone().into())).is_pending());
+        let writer = w.begin(Absence::Told);
+        assert_eq!(*looker.found.lock().expect("nobody panics"), [true], "{what}");
+        writer.range(&w.catalog().begin(), "", &part(&[("a", "1")])).expect("it fits");
+    }
 }
 
 fn gap(after: &str, to: Option<&str>) -> Range {

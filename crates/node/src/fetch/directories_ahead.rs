@@ -74,7 +74,7 @@ impl Fetcher {
         let noted = ahead.with(|shuffles| {
             let whence = match is_here {
                 true => Whence::Here,
-                false if self.flights.get(content.id, PageIndex(0)).is_some() => Whence::Arriving,
+                false if self.is_arriving(content) => Whence::Arriving,
                 false => Whence::Origin,
             };
             let read = Read { source, content, whence, is_foreseen };

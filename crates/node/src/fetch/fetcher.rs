@@ -164,6 +164,12 @@ impl Fetcher {
         )
     }
 
+    /// Whether a small content that was not here a moment ago is on its way, or has come meanwhile.
+    pub(super) fn is_arriving(&self, content: &Content) -> bool {
+        // In this order, as in `copy_here`.
+        self.flights.get(content.id, PageIndex(0)).is_some() || self.store.has_page(content.id, PageIndex(0))
+    }
+
     fn copy_here(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
         // Memory before the disk. A flight leaves the table only after the store has its page, so what is in neither, in
         // this order, is not here.

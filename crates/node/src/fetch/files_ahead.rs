@@ -65,7 +65,7 @@ impl Fetcher {
         }
         let room = self.lanes.places(source, Ahead::Files).now;
         let outcome = ahead.with(|walks| {
-            let is_arriving = !is_here && self.flights.get(content.id, PageIndex(0)).is_some();
+            let is_arriving = !is_here && self.is_arriving(content);
             walks.read(ReadOf { source, content, is_here, is_arriving, room }, Instant::now())
         });
         let is_foreseen = outcome.is_foreseen;
