@@ -16,8 +16,9 @@ use super::fetcher::{Fetcher, Landing, Trust, Want, group_of};
 use super::flight::Flight;
 use super::lanes::{Ahead, Lane};
 use crate::beside::beside;
-use crate::shuffles::{Fetched, Hindrance, Next, Noted, Read, Shuffles, Whence};
+use crate::shuffles::{Fetched, Hindrance, Next, Noted, Read, Shuffles};
 use crate::source::Source;
+use crate::walks::Whence;
 
 /// What is known of directories that are read in no order.
 #[derive(Debug, Default)]
@@ -64,19 +65,14 @@ impl Fetcher {
         self: &Arc<Self>,
         source: &Arc<Source>,
         content: &Content,
-        is_here: bool,
+        whence: Whence,
         is_foreseen: bool,
     ) {
         let Some(ahead) = &self.directories_ahead else { return };
-        if (is_here || is_foreseen) && !ahead.is_watching.load(Ordering::Relaxed) {
+        if (whence == Whence::Here || is_foreseen) && !ahead.is_watching.load(Ordering::Relaxed) {
             return;
         }
         let noted = ahead.with(|shuffles| {
-            let whence = match is_here {
-                true => Whence::Here,
-                false if self.is_arriving(content) => Whence::Arriving,
-                false => Whence::Origin,
-            };
             let read = Read { source, content, whence, is_foreseen };
             shuffles.read(read, || self.lanes.places(source, Ahead::Directories), Instant::now())
         });

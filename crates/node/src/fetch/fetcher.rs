@@ -25,6 +25,7 @@ use super::runs::{runs, whole_requests};
 use super::table::{Claim, Flights};
 use crate::metrics::FetchMetrics;
 use crate::source::Source;
+use crate::walks::Whence;
 
 /// The slowest origin that a fetch bears with: beyond its limit it gets this much time for its bytes.
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
@@ -127,7 +128,7 @@ impl Fetcher {
             self.fetch_ahead(source, content, range);
         }
         if here && range.start == 0 {
-            self.read_from_start(source, content, true);
+            self.read_from_start(source, content, Whence::Here);
         }
         here
     }
@@ -142,15 +143,15 @@ impl Fetcher {
             let mut bytes = vec![0; content.size as usize];
             self.copy_here(content, whole, &mut bytes).then(|| bytes.into())?
         };
-        self.read_from_start(source, content, true);
+        self.read_from_start(source, content, Whence::Here);
         Some(bytes)
     }
 
     /// A file is read from its start.
-    fn read_from_start(self: &Arc<Self>, source: &Arc<Source>, content: &Content, is_here: bool) {
+    fn read_from_start(self: &Arc<Self>, source: &Arc<Source>, content: &Content, whence: Whence) {
         if is_small(content.size) {
-            let is_foreseen = self.follow_walks(source, content, is_here);
-            self.follow_shuffles(source, content, is_here, is_foreseen);
+            let is_foreseen = self.follow_walks(source, content, whence);
+            self.follow_shuffles(source, content, whence, is_foreseen);
         }
     }
 
@@ -162,12 +163,6 @@ impl Fetcher {
             || self.store.has_page(content.id, page),
             |flight| flight.is_whole() || !is_small(content.size),
         )
-    }
-
-    /// Whether a small content that was not here a moment ago is on its way, or has come meanwhile.
-    pub(super) fn is_arriving(&self, content: &Content) -> bool {
-        // In this order, as in `copy_here`.
-        self.flights.get(content.id, PageIndex(0)).is_some() || self.store.has_page(content.id, PageIndex(0))
     }
 
     fn copy_here(&self, content: &Content, range: ByteRange, buffer: &mut [u8]) -> bool {
@@ -241,10 +236,17 @@ impl Fetcher {
         if let Some(fault) = self.timed_out_just_now(content.id, began) {
             return Err(fault);
         }
-        if range.start == 0 {
-            self.read_from_start(source, content, self.store.has_page(content.id, PageIndex(0)));
-        }
         let wanted = self.claim(content, pages_of(range), Trust::Store, Want::Now);
+        if range.start == 0 {
+            // Not before the claim: until then it may still be fetched ahead.
+            let first = PageIndex(0);
+            let whence = match wanted.iter().any(|flight| flight.page == first) {
+                true => Whence::Origin,
+                false if self.store.has_page(content.id, first) => Whence::Here,
+                false => Whence::Arriving,
+            };
+            self.read_from_start(source, content, whence);
+        }
         let mut carried = None;
         match &wanted[..] {
             [flight] if is_small(content.size) => carried = Some(self.carry(source, content, flight.clone())),

@@ -16,7 +16,7 @@ use super::flight::Flight;
 use super::lanes::{Ahead, Lane};
 use crate::beside::beside;
 use crate::source::Source;
-use crate::walks::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf, WalkId, Walks};
+use crate::walks::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf, WalkId, Walks, Whence};
 
 /// Names that are asked of the catalog at once: it takes a millisecond.
 const NAMES: u32 = 1_024;
@@ -58,16 +58,13 @@ impl FilesAhead {
 
 impl Fetcher {
     /// A file is read from its start. Whether a walk foresaw it.
-    pub(super) fn follow_walks(self: &Arc<Self>, source: &Arc<Source>, content: &Content, is_here: bool) -> bool {
+    pub(super) fn follow_walks(self: &Arc<Self>, source: &Arc<Source>, content: &Content, whence: Whence) -> bool {
         let Some(ahead) = &self.files_ahead else { return false };
-        if is_here && !ahead.is_watching.load(Ordering::Relaxed) {
+        if whence == Whence::Here && !ahead.is_watching.load(Ordering::Relaxed) {
             return false;
         }
         let room = self.lanes.places(source, Ahead::Files).now;
-        let outcome = ahead.with(|walks| {
-            let is_arriving = !is_here && self.is_arriving(content);
-            walks.read(ReadOf { source, content, is_here, is_arriving, room }, Instant::now())
-        });
+        let outcome = ahead.with(|walks| walks.read(ReadOf { source, content, whence, room }, Instant::now()));
         let is_foreseen = outcome.is_foreseen;
         self.take_up(outcome);
         is_foreseen

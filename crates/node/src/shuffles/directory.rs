@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use forebay_model::{ContentId, FileEntry};
 use hashbrown::HashSet;
 
-use super::{FACTOR, Whence};
-use crate::walks::Names;
+use super::FACTOR;
+use crate::walks::{Names, Whence};
 
 /// Files of a directory that were read in no order before it is fetched.
 pub(super) const READS_MIN: u64 = 16;

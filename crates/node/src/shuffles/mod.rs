@@ -19,6 +19,7 @@ use std::time::Duration;
 use forebay_model::{Content, FileEntry};
 
 use crate::source::Source;
+use crate::walks::Whence;
 
 pub(crate) use table::Shuffles;
 
@@ -33,17 +34,6 @@ pub(crate) struct Read<'a> {
     pub(crate) whence: Whence,
     /// A walk knew that it would be read.
     pub(crate) is_foreseen: bool,
-}
-
-/// Where the bytes of a read come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whence {
-    /// They are here.
-    Here,
-    /// They are on their way.
-    Arriving,
-    /// They have to be asked for.
-    Origin,
 }
 
 /// What a read leads to.

@@ -8,9 +8,9 @@ use hashbrown::HashMap;
 
 use super::directory::Directory;
 use super::pace::Pace;
-use super::{Fetched, Hindrance, Next, Noted, Places, Read, Whence};
+use super::{Fetched, Hindrance, Next, Noted, Places, Read};
 use crate::source::Source;
-use crate::walks::{Names, directory_of};
+use crate::walks::{Names, Whence, directory_of};
 
 /// Sources that are remembered.
 const SOURCES_MAX: usize = 64;

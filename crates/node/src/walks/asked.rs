@@ -14,12 +14,20 @@ use crate::source::Source;
 pub(crate) struct ReadOf<'a> {
     pub(crate) source: &'a Arc<Source>,
     pub(crate) content: &'a Content,
-    /// It is answered at once.
-    pub(crate) is_here: bool,
-    /// It is on its way.
-    pub(crate) is_arriving: bool,
+    pub(crate) whence: Whence,
     /// Requests to the source that nobody waits for yet and that could begin now.
     pub(crate) room: usize,
+}
+
+/// Where the bytes of a read come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whence {
+    /// They are here.
+    Here,
+    /// They are on their way.
+    Arriving,
+    /// They have to be asked for.
+    Origin,
 }
 
 /// What a read leads to.

@@ -18,7 +18,7 @@ mod table;
 mod tests;
 mod walk;
 
-pub(crate) use asked::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf};
+pub(crate) use asked::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf, Whence};
 pub(crate) use directory::of as directory_of;
 pub(crate) use table::Walks;
 pub(crate) use walk::WalkId;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use forebay_model::{Content, ContentId};
 
-use super::asked::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf};
+use super::asked::{Load, LoadFrom, Names, Next, NextPlace, Outcome, ReadOf, Whence};
 use super::directory::{self, Directory};
 use super::promises::{Promise, Promises};
 use super::recent::{ORDERLY, ORDERS, Place, Recent, Step, Steps};
@@ -76,11 +76,11 @@ impl Walks {
         }
         let promise = self.promises.take(read.content.id);
         if let Some(promise) = &promise {
-            let is_used = read.is_here || read.is_arriving;
+            let is_used = read.whence != Whence::Origin;
             *(if is_used { &mut outcome.used_bytes } else { &mut outcome.unused_bytes }) += promise.bytes;
             self.settle(promise, is_used);
         }
-        if promise.is_some() || !read.is_here {
+        if promise.is_some() || read.whence != Whence::Here {
             self.warmth = WARMTH;
         } else if self.warmth == 0 {
             return outcome;

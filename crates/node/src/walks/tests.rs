@@ -40,7 +40,8 @@ impl World {
     /// Reads a file, and does what that leads to. Gives what was fetched, and the outcome.
     fn read(&mut self, directory: usize, nth: usize, is_here: bool) -> (Vec<u64>, Outcome) {
         let file = file(&self.source, directory, nth);
-        let read = ReadOf { source: &self.source, content: &file.content, is_here, is_arriving: false, room: 48 };
+        let whence = if is_here { Whence::Here } else { Whence::Origin };
+        let read = ReadOf { source: &self.source, content: &file.content, whence, room: 48 };
         let outcome = self.walks.read(read, self.now);
         let mut fetched = self.fetch(outcome.walk);
         if let Some(load) = outcome.load.clone() {
