@@ -2,13 +2,13 @@
 //!
 //! Always true: windows are begun and waited for in the order in which they came, [`DEPTH`] at once, so that the disk always has work. Of
 //! failures the first is kept until it is asked for. The thread begins with the first window; it ends, after the call to the
-//! kernel that it is in, when its [`Flusher`] goes.
+//! kernel that it is in, when its [`Flusher`] goes, which waits for that: no file is open then, but on a disk that hangs.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -17,6 +17,8 @@ use crate::read::Caching;
 
 /// Windows whose write-back was begun before the oldest of them is waited for.
 const DEPTH: usize = 4;
+/// For how long the thread's end is waited for.
+const END_TIME: Duration = Duration::from_secs(1);
 
 /// The writer's end.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ struct Shared {
     state: Mutex<State>,
     /// A window came, or there will be none.
     work: Condvar,
-    /// A window is done with.
+    /// A window is done with, or the thread has ended.
     done: Condvar,
     caching: Caching,
     tell: Box<dyn Fn() + Send + Sync>,
@@ -43,6 +45,7 @@ struct State {
     bytes: u64,
     failed: Option<Failed>,
     is_over: bool,
+    has_ended: bool,
 }
 
 impl Flusher {
@@ -59,7 +62,11 @@ impl Flusher {
         drop(state);
         if !self.has_thread {
             let shared = Arc::clone(&self.shared);
-            let started = thread::Builder::new().name("fb-store-flush".to_owned()).spawn(move || shared.run());
+            let started = thread::Builder::new().name("fb-store-flush".to_owned()).spawn(move || {
+                shared.run();
+                shared.state.lock().has_ended = true;
+                shared.done.notify_all();
+            });
             match started {
                 Ok(_) => self.has_thread = true,
                 Err(error) => {
@@ -107,8 +114,16 @@ impl Flusher {
 
 impl Drop for Flusher {
     fn drop(&mut self) {
-        self.shared.state.lock().is_over = true;
+        self.clear();
+        let mut state = self.shared.state.lock();
+        state.is_over = true;
         self.shared.work.notify_one();
+        let until = Instant::now() + END_TIME;
+        while self.has_thread && !state.has_ended {
+            if self.shared.done.wait_until(&mut state, until).timed_out() {
+                return;
+            }
+        }
     }
 }
 
@@ -165,12 +180,15 @@ impl Shared {
     }
 
     fn end(&self, window: Window, reached: io::Result<()>) {
+        let (bytes, has_failed) = (window.bytes, reached.is_err());
+        // The file is let go of before anybody is told that nothing more is on its way.
+        let failed = reached.err().map(|error| Failed { target: window.target.clone(), error });
+        drop(window);
         let mut state = self.state.lock();
         state.windows -= 1;
-        state.bytes -= window.bytes;
-        let has_failed = reached.is_err();
-        if let (Err(error), None) = (reached, &state.failed) {
-            state.failed = Some(Failed { target: window.target, error });
+        state.bytes -= bytes;
+        if state.failed.is_none() {
+            state.failed = failed;
         }
         drop(state);
         self.done.notify_all();

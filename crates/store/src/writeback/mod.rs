@@ -213,6 +213,25 @@ mod tests {
     }
 
     #[test]
+    fn no_file_is_open_when_all_has_reached_the_disk_or_nothing_more_is_to() {
+        let target = target();
+        for round in 0..200 {
+            let file = Arc::new(OwnedFd::from(tempfile::tempfile().unwrap()));
+            crate::device::write_all_at(&file, [&[1; 4096][..]], 0).unwrap();
+            let mut writeback = Writeback::new(Caching::Keep, || ());
+            writeback.wrote(&target, &file, 0, 4096);
+            if round % 2 == 0 {
+                writeback.settle(Instant::now() + Duration::from_secs(60)).unwrap();
+                assert_eq!(Arc::strong_count(&file), 1, "round {round}");
+            } else {
+                writeback.begin_all();
+                drop(writeback);
+                assert_eq!(Arc::strong_count(&file), 1, "round {round}");
+            }
+        }
+    }
+
+    #[test]
     fn windows_are_bounded_and_end() {
         let mut writeback = Writeback::new(Caching::Keep, || ());
         let target = target();
