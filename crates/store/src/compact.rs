@@ -18,10 +18,13 @@ use crate::options::BootId;
 use crate::pack::Pack;
 use crate::record::{FRAME, Record};
 use crate::shared::Shared;
+use crate::victim::Among;
 use crate::writer::Writer;
 
 /// A log below this length is left alone. The tests of this crate's inside have short ones.
 pub(crate) const COMPACT_MIN: u64 = if cfg!(test) { 1 << 10 } else { 1 << 20 };
+/// Tries to rewrite an incomplete log before its store closes.
+const END_TRIES: u32 = 3;
 /// Length of a small object's record.
 const SMALL_RECORD: u64 = FRAME as u64 + 16 + 4 + 4 + 4 + 1;
 /// Length of the other records of a content, without its sums.
@@ -29,7 +32,27 @@ const OTHER_RECORD: u64 = FRAME as u64 + 40;
 
 /// Rewrites the log if it is due.
 pub(crate) fn if_due(writer: &mut Writer) {
-    let forced = writer.log_is_incomplete && !writer.directory.is_without_room();
+    rewrite_if(writer, writer.log_is_incomplete && !writer.directory.is_without_room());
+}
+
+/// Rewrites the log if it does not say all that is true: another life of the store would believe it. Also where there was no
+/// room a moment ago.
+pub(crate) fn at_the_end(writer: &mut Writer) {
+    for _ in 0..END_TRIES {
+        if !writer.log_is_incomplete || writer.directory.is_down() {
+            return;
+        }
+        rewrite_if(writer, true);
+        if writer.log_is_incomplete {
+            // The room that it needs may be the cache's own. A journaling file system gives it once it has committed that it is free.
+            let _ = writer.evict_one(Among::All(None));
+            writer.flush();
+            let _ = writer.directory.root.sync();
+        }
+    }
+}
+
+fn rewrite_if(writer: &mut Writer, forced: bool) {
     if writer.log.len() < writer.compact_at && !forced {
         return;
     }

@@ -5,12 +5,13 @@
 mod support;
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use forebay_model::{ByteRange, PAGE, PageIndex, block_sum, page_count};
-use forebay_store::{Kept, Store, StoreError};
+use forebay_store::{Event, Kept, Level, Offline, Store, StoreError};
 use support::{copy, keep, keep_page, may_refuse, open, options, read, readable};
 
 /// An ext4 of its own on a file. Tests that need it need the right to mount, as those of the mount do.
@@ -77,7 +78,8 @@ fn pages(store: &Store, numbers: std::ops::Range<u64>) -> u32 {
 fn a_full_ext4_evicts_or_refuses_and_comes_back() {
     let scratch = tempfile::tempdir().unwrap();
     let ext4 = Ext4::make(scratch.path(), 64);
-    let options = options(&[&ext4.at.join("store")], 1 << 30);
+    let at = ext4.at.join("store");
+    let options = options(&[&at], 1 << 30);
     for round in 0..3 {
         let (store, recovery) = open(&options);
         assert_eq!((recovery.cut_bytes, recovery.unverified), (0, 0), "round {round}");
@@ -100,6 +102,14 @@ fn a_full_ext4_evicts_or_refuses_and_comes_back() {
         assert_eq!(store.stats().directories_down, 0);
         fs::remove_file(other).unwrap();
         store.close().unwrap();
+        // The log could not be written while there was no room. It says all that is true now.
+        let (mut findings, offline) = (Vec::new(), Offline::open(&at, None).unwrap());
+        let each = &mut |event: Event<'_>| {
+            findings.extend(if let Event::Finding(finding) = event { Some(finding.clone()) } else { None });
+            ControlFlow::Continue(())
+        };
+        offline.check(Level::Data, each).unwrap();
+        assert_eq!(findings, [], "round {round}");
     }
 }
 

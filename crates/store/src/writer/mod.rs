@@ -243,10 +243,11 @@ impl Writer {
         {
             self.writeback_failed(&failed);
         }
-        if self.log_is_stale && !self.directory.is_down() {
-            compact::if_due(self);
+        self.flush();
+        if !self.directory.is_down() {
+            compact::at_the_end(self);
         }
-        if !self.directory.is_down() && !self.log_is_stale {
+        if !self.directory.is_down() && !self.log_is_incomplete {
             self.record(&Record::Closed);
             self.flush();
             if let Err(error) = self.log.sync().and_then(|()| self.log.end()) {
