@@ -21,7 +21,10 @@ use crate::{
 
 fn open(paths: &[&Path], quota: u64) -> (Store, Recovery) {
     let capacity = Capacity::Bytes(ByteSize(quota));
-    let directories = paths.iter().map(|path| DirectoryOptions::new(path.to_path_buf(), capacity)).collect();
+    // Of one class, however busy the disk is: new contents go to the fastest.
+    let class = Some(crate::Class::Ssd);
+    let directory = |path: &&Path| DirectoryOptions { class, ..DirectoryOptions::new(path.to_path_buf(), capacity) };
+    let directories = paths.iter().map(directory).collect();
     Store::open(&StoreOptions { reserve: Reserve::Bytes(ByteSize(0)), ..StoreOptions::new(directories) }).unwrap()
 }
 

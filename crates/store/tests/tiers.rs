@@ -170,6 +170,7 @@ fn admission_spares_a_full_directory_what_is_offered_once_and_keeps_to_a_rate() 
 #[test]
 fn a_directory_in_memory_is_found_out() {
     let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
-    let (store, _) = open(&options(&[scratch.path()], 16 * MIB));
-    assert_eq!(store.directories()[0].class, Some(Class::Mem));
+    let mut options = options(&[scratch.path()], 16 * MIB);
+    options.directories[0].class = None;
+    assert_eq!(open(&options).0.directories()[0].class, Some(Class::Mem));
 }

@@ -9,13 +9,18 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use forebay_model::{ByteRange, ByteSize, Capacity, ContentId, PAGE, PageIndex, block_sums, page_count, page_len};
 use forebay_store::{
-    BootId, Caching, DirectoryOptions, Fill, Group, Kept, NotKept, ReadOutcome, Recovery, Reserve, Store, StoreOptions,
+    BootId, Caching, Class, DirectoryOptions, Fill, Group, Kept, NotKept, ReadOutcome, Recovery, Reserve, Store,
+    StoreOptions,
 };
 use proptest::test_runner::Config as ProptestConfig;
 
 /// Options for `directories` of `quota` bytes, with no reserve.
 pub fn options(directories: &[&Path], quota: u64) -> StoreOptions {
-    let directory = |path: &&Path| DirectoryOptions::new(path.to_path_buf(), Capacity::Bytes(ByteSize(quota)));
+    // Of one class, however busy the disk is: new contents go to the fastest.
+    let directory = |path: &&Path| DirectoryOptions {
+        class: Some(Class::Ssd),
+        ..DirectoryOptions::new(path.to_path_buf(), Capacity::Bytes(ByteSize(quota)))
+    };
     StoreOptions {
         reserve: Reserve::Bytes(ByteSize(0)),
         boot_id: Some(BootId([1; 16])),
