@@ -5,9 +5,11 @@
 mod support;
 
 use std::fs::{self, File};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use forebay_model::{ByteRange, PAGE, PageIndex, block_sum, page_count};
@@ -45,14 +47,27 @@ impl Ext4 {
 
 impl Drop for Ext4 {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.at).stderr(std::process::Stdio::null()).status();
+        let_go(&self.at);
     }
 }
 
 fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output();
+    let output = start(program, args).and_then(Child::wait_with_output);
     let output = output.unwrap_or_else(|error| panic!("this test needs {program}: {error}"));
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// One at a time: until a child runs its own program it holds what its parent has open, and what another test has closed since is
+/// still in use.
+fn start(program: &str, args: &[&str]) -> io::Result<Child> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Command::new(program).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+}
+
+/// Unmounts what may be in use still.
+fn let_go(at: &Path) {
+    let _ = start("umount", &["-l", at.to_str().unwrap()]).and_then(Child::wait_with_output);
 }
 
 /// Contents of the tests: every third is large.
@@ -187,7 +202,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).stderr(std::process::Stdio::null()).status();
+        let_go(&self.0);
     }
 }
 
