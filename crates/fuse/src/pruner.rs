@@ -4,7 +4,7 @@
 //! that nobody uses, those first whose bytes were not asked for lately: with a file it lets go of the file's page cache.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -19,6 +19,8 @@ const PART: usize = 16;
 const NOTICE: usize = 512;
 /// Until the kernel's answers to one turn have come, before the next is looked for.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between turns that let nothing go, for all of it is in use: twice as long each time, at most so long.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Rings when the bound is passed. Cheap to clone, and never waits.
 #[derive(Clone, Debug)]
@@ -51,15 +53,30 @@ impl Bell {
 }
 
 impl Pruner {
-    /// Asks the kernel whenever the bell rings, until no bell is left or the kernel cannot be asked.
+    /// Asks the kernel whenever the bell rings, and from then on until it knows no more than it may: what is in use now is let go
+    /// of later, and then no bell rings. Ends when no bell is left or the kernel cannot be asked.
     pub(crate) fn run(self, nodes: &Weak<Nodes>, notifier: &Notifier) {
-        while let Ok(()) = self.rung.recv() {
+        let (mut known_before, mut pause) = (0, None);
+        loop {
+            let rung = match pause {
+                None => self.rung.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(pause) => self.rung.recv_timeout(pause),
+            };
+            if rung == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
             // They have the bell.
             let Some(nodes) = nodes.upgrade() else { return };
             let known = nodes.known();
             if known <= self.max {
+                pause = None;
                 continue;
             }
+            pause = match pause {
+                Some(pause) if known >= known_before => Some(PAUSE_MAX.min(pause * 2)),
+                Some(_) | None => Some(PAUSE),
+            };
+            known_before = known;
             let unused = nodes.least_used(known - self.max + self.max / PART);
             for some in unused.chunks(NOTICE) {
                 match notifier.prune(some) {

@@ -44,6 +44,26 @@ fn the_kernel_knows_no_more_files_than_it_may() {
 }
 
 #[test]
+fn files_that_were_in_use_are_forgotten_once_they_are_not() {
+    const MAX: u64 = 100;
+    let fixture = Fixture::with(Fake::new(), |options| options.inodes_max = MAX as usize);
+    let names: Vec<_> = (0..4 * MAX).map(|n| format!("d/{n:06}")).collect();
+    for name in &names {
+        fixture.fake.put(&format!("/{name}"), pattern(10, 1));
+    }
+    let open: Vec<_> = names.iter().map(|name| fs::File::open(fixture.path(name)).unwrap()).collect();
+    assert!(fixture.metric("nodes") >= 4 * MAX);
+    if !kernel_is_since(6, 18) {
+        return;
+    }
+    // Asked in vain for as long as they are open.
+    wait_until(|| fixture.metric("pruned_total") > 4 * MAX);
+    assert!(fixture.metric("nodes") >= 4 * MAX);
+    drop(open);
+    wait_until(|| fixture.metric("nodes") <= MAX);
+}
+
+#[test]
 fn nasty_names_are_shown_and_read() {
     let fixture = Fixture::new(Fake::new());
     let mut names = nasty_names();
