@@ -24,7 +24,7 @@ use crate::writer::Writer;
 /// A log below this length is left alone. The tests of this crate's inside have short ones.
 pub(crate) const COMPACT_MIN: u64 = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 /// Tries to rewrite an incomplete log before its store closes.
-const END_TRIES: u32 = 3;
+const END_TRIES: u32 = 8;
 /// Length of a small object's record.
 const SMALL_RECORD: u64 = FRAME as u64 + 16 + 4 + 4 + 4 + 1;
 /// Length of the other records of a content, without its sums.

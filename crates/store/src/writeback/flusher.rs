@@ -18,7 +18,7 @@ use crate::read::Caching;
 /// Windows whose write-back was begun before the oldest of them is waited for.
 const DEPTH: usize = 4;
 /// For how long the thread's end is waited for.
-const END_TIME: Duration = Duration::from_secs(1);
+const END_TIME: Duration = Duration::from_secs(3);
 
 /// The writer's end.
 #[derive(Debug)]
