@@ -309,7 +309,7 @@ def machine_with_fuse() -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=9, help="pairs a row; at least 7 count as a measurement")
+    parser.add_argument("--pairs", type=int, default=15, help="pairs a row; at least 7 count as a measurement")
     parser.add_argument("--only", default="", help="only rows whose id contains this; nothing is written then")
     options = parser.parse_args()
     if os.geteuid() != 0:
