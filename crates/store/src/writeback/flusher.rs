@@ -2,7 +2,7 @@
 //!
 //! Always true: windows are begun and waited for in the order in which they came, [`DEPTH`] at once, so that the disk always has work. Of
 //! failures the first is kept until it is asked for. The thread begins with the first window; it ends, after the call to the
-//! kernel that it is in, when its [`Flusher`] goes, which waits for that: no file is open then, but on a disk that hangs.
+//! kernel that it is in, when its [`Flusher`] is told to or goes, which waits for that: no file is open then, but on a disk that hangs.
 
 use std::collections::VecDeque;
 use std::io;
@@ -104,6 +104,19 @@ impl Flusher {
         state.failed = None;
     }
 
+    /// Ends the thread: nothing is begun any more. Waits for it, [`END_TIME`] at most.
+    pub(super) fn end(&mut self) {
+        self.clear();
+        let mut state = self.shared.state.lock();
+        state.is_over = true;
+        self.shared.work.notify_one();
+        let until = Instant::now() + END_TIME;
+        // Once: on a disk that hangs the second would be in vain too.
+        while std::mem::take(&mut self.has_thread) && !state.has_ended {
+            self.has_thread = !self.shared.done.wait_until(&mut state, until).timed_out();
+        }
+    }
+
     /// Windows and bytes that came and are not done with.
     #[cfg(test)]
     pub(super) fn on_their_way(&self) -> (usize, u64) {
@@ -114,16 +127,7 @@ impl Flusher {
 
 impl Drop for Flusher {
     fn drop(&mut self) {
-        self.clear();
-        let mut state = self.shared.state.lock();
-        state.is_over = true;
-        self.shared.work.notify_one();
-        let until = Instant::now() + END_TIME;
-        while self.has_thread && !state.has_ended {
-            if self.shared.done.wait_until(&mut state, until).timed_out() {
-                return;
-            }
-        }
+        self.end();
     }
 }
 

@@ -113,6 +113,12 @@ impl Writeback {
         self.failed().map_or(Ok(()), Err)
     }
 
+    /// Nothing is written any more: lets go of all files.
+    pub(crate) fn end(&mut self) {
+        self.filling.clear();
+        self.flusher.end();
+    }
+
     /// Nothing is of interest any more.
     pub(crate) fn clear(&mut self) {
         self.filling.clear();

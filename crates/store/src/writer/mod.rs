@@ -254,6 +254,8 @@ impl Writer {
                 tracing::warn!(directory = %self.directory.root.path().display(), %error, "index log not synced");
             }
         }
+        // Before anybody is told that it has ended: the time of closing counts this too.
+        self.writeback.end();
         self.directory.unlock();
         self.directory.queue.end();
     }
