@@ -299,4 +299,26 @@ mod tests {
         Upstream::list(&origin, "data/", &mut count).await.expect("lists");
         assert_eq!(names, 20_000);
     }
+
+    #[tokio::test]
+    async fn what_is_listed_in_no_order_is_never_a_range() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in 0..2_500 {
+            std::fs::write(directory.path().join(format!("{name:04}")), "x").expect("it is written");
+        }
+        let address = format!("file://{}", directory.path().display());
+        let origin = Origin::open(OriginSettings::new(address.parse().expect("an address"))).expect("opens");
+        let prefix = format!("{}/", directory.path().display()).trim_start_matches('/').to_owned();
+        for (gap, count) in [(Places { after: "".into(), to: None }, 2_500), (Places { after: "2499".into(), to: None }, 0)]
+        {
+            let mut names = 0;
+            let mut sink = |piece: Piece| {
+                assert!(matches!(piece, Piece::Names(_)), "a range says that nothing else is in it: {piece:?}");
+                names += piece.len();
+                Ok(())
+            };
+            origin.list_pieces(&prefix, vec![gap], &mut sink).await.expect("lists");
+            assert_eq!(names, count);
+        }
+    }
 }

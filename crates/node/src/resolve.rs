@@ -368,9 +368,28 @@ async fn ask_listing(
     catalog: &Catalog,
     path: &NsPath,
     limit: Duration,
-    (names_max, absence): (u64, Absence),
+    how: (u64, Absence),
 ) -> Result<ListingHeld, Fault> {
     let is_ranged = source.upstream.lists_ranges();
+    match ask_listing_in(source, catalog, path, limit, how, is_ranged).await {
+        // It was found out meanwhile that it lists in no order.
+        Err(fault) if is_ranged && !source.upstream.lists_ranges() => {
+            tracing::info!(%path, %fault, "listed again, without its order");
+            ask_listing_in(source, catalog, path, limit, how, false).await
+        }
+        listed => listed,
+    }
+}
+
+/// The same, in ranges of places or, of an origin that lists in no order, as names that are put in order here.
+async fn ask_listing_in(
+    source: &Source,
+    catalog: &Catalog,
+    path: &NsPath,
+    limit: Duration,
+    (names_max, absence): (u64, Absence),
+    is_ranged: bool,
+) -> Result<ListingHeld, Fault> {
     let writer = match is_ranged {
         true => catalog.begin_listing(&source.facts, path, absence),
         false => catalog.begin_listing_anew(&source.facts, path, absence),
@@ -389,17 +408,31 @@ async fn ask_listing(
             return Err(Fault::new(FaultKind::Unavailable, format!("{path}: it has more than {names_max} names")));
         }
         // The catalog waits for its disk if it falls behind.
-        let kept = in_place(|| match piece {
-            Piece::Names(names) => gather.push(names),
-            Piece::Range { places, seen } => writer.range(&asked, &places.after, &seen).and_then(|()| {
-                let last = seen.last().map_or(&*places.after, |(place, _)| place);
-                writer.covered(&asked, last, places.to.as_deref())
-            }),
-        });
-        kept.map_err(failed)
+        in_place(|| match (piece, is_ranged) {
+            (Piece::Names(names), false) => gather.push(names).map_err(failed),
+            (Piece::Range { places, seen }, true) => {
+                let put = writer.range(&asked, &places.after, &seen).and_then(|()| {
+                    let last = seen.last().map_or(&*places.after, |(place, _)| place);
+                    writer.covered(&asked, last, places.to.as_deref())
+                });
+                put.map_err(failed)
+            }
+            // Names without order say nothing of what is not there before the last has come; a range would say it of all of them.
+            (Piece::Names(_), true) | (Piece::Range { .. }, false) => {
+                let what = format!("{path}: the origin's listing changed between ranges and names; list again");
+                Err(Fault::new(FaultKind::Unavailable, what))
+            }
+        })
     };
     let gaps = writer.gaps().into_iter().map(|Range { after, to }| Places { after, to }).collect();
-    source.upstream.list_pieces(writer.prefix(), gaps, &mut sink).await?;
+    if let Err(fault) = source.upstream.list_pieces(writer.prefix(), gaps, &mut sink).await {
+        drop(gather);
+        if is_ranged && !source.upstream.lists_ranges() {
+            // What came without order covers nothing.
+            writer.forget();
+        }
+        return Err(fault);
+    }
     if is_ranged {
         drop(gather);
     } else {

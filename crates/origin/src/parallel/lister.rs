@@ -32,7 +32,7 @@ pub struct PartListing {
 
 enum Engine {
     Parallel { parts: mpsc::Receiver<Message>, has_ended: bool, task: AbortHandle },
-    Whole { listing: Box<Listing>, gaps: Vec<KeySpan>, at: Option<usize> },
+    Whole { listing: Box<Listing>, gaps: Vec<KeySpan> },
     Refused(OriginError),
 }
 
@@ -70,9 +70,9 @@ impl PartListing {
         Self::new(Engine::Parallel { parts, has_ended: false, task: task.abort_handle() }, metrics)
     }
 
-    /// One that is listed in no order: its gaps are covered when all is listed.
+    /// One that is listed in no order: nothing is covered before its end.
     pub(crate) fn whole(listing: Listing, gaps: Vec<KeySpan>, metrics: OriginMetrics) -> Self {
-        Self::new(Engine::Whole { listing: Box::new(listing), gaps, at: None }, metrics)
+        Self::new(Engine::Whole { listing: Box::new(listing), gaps }, metrics)
     }
 
     pub(crate) fn refused(error: OriginError, metrics: OriginMetrics) -> Self {
@@ -90,9 +90,9 @@ impl PartListing {
         }
         let next = match &mut self.engine {
             Engine::Parallel { parts, has_ended, .. } => next_of(parts, has_ended).await,
-            Engine::Whole { listing, gaps, at } => {
+            Engine::Whole { listing, gaps } => {
                 // It counts its errors itself.
-                return Box::pin(next_of_whole(listing, gaps, at)).await.inspect_err(|e| self.failed = Some(e.clone()));
+                return Box::pin(next_of_whole(listing, gaps)).await.inspect_err(|e| self.failed = Some(e.clone()));
             }
             Engine::Refused(error) => Err(error.clone()),
         };
@@ -137,22 +137,14 @@ async fn next_of(parts: &mut mpsc::Receiver<Message>, has_ended: &mut bool) -> R
     }
 }
 
-async fn next_of_whole(
-    listing: &mut Listing,
-    gaps: &mut Vec<KeySpan>,
-    at: &mut Option<usize>,
-) -> Result<Option<Part>, OriginError> {
-    while at.is_none() {
-        let Some(mut entries) = listing.next_batch().await? else {
-            *at = Some(0);
-            break;
-        };
+async fn next_of_whole(listing: &mut Listing, gaps: &[KeySpan]) -> Result<Option<Part>, OriginError> {
+    while let Some(mut entries) = listing.next_batch().await? {
         entries.retain(|entry| gaps.iter().any(|gap| gap.contains(entry.key())));
         if !entries.is_empty() {
             return Ok(Some(Part { covered: None, entries }));
         }
     }
-    Ok(gaps.pop().map(|covered| Part { covered: Some(covered), entries: Vec::new() }))
+    Ok(None)
 }
 
 type Asked<P> = (RangeId, Result<(Page, <P as Pager>::Pages), OriginError>);

@@ -28,8 +28,8 @@ impl KeySpan {
 /// A piece of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What has been listed whole with this part: its entries are all that there are in it. None, from origins that list in no
-    /// order: nothing yet.
+    /// What has been listed whole with this part: its entries are all that there are in it. None, in every part from origins that
+    /// list in no order: nothing before the listing's end.
     pub covered: Option<KeySpan>,
     /// Entries, ascending by key if `covered` is set. All lie in what it covers. May be empty.
     pub entries: Vec<Listed>,
