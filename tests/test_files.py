@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import random
 import resource
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from support import readers
 from support.data import PAGE, body
-from support.process import run
+from support.process import built, run
 
 SIZES = [0, 1, 511, 4095, 4096, 4097, 65_535, 65_536, 65_537, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE, 5 * PAGE + 12_345]
 GIB = 1 << 30
@@ -133,6 +137,88 @@ def test_many_names(request, scratch, forebay, store):
     if store == "s3":
         heads = sum(method == "HEAD" for method, _ in server.requests)
         assert heads < 100, f"a listing was followed by {heads} requests for single objects"
+
+
+def test_names_of_a_bucket_in_no_order(keyserver, forebay):
+    """A bucket that lists in no order, as S3's directory buckets do, is listed whole by the first who asks, and by the next."""
+    expected = {f"{i:06d}": b"x" * i for i in range(3_500)}
+    keyserver.objects.update(expected)
+    keyserver.in_order = False
+    fb = forebay("s3://keys", endpoint=keyserver.endpoint)
+    for _ in range(2):
+        assert listed(fb) == sorted(expected)
+    assert all(os.stat(fb.path(name)).st_size == len(bytes) for name, bytes in expected.items())
+    assert "listed again, without its order" in fb.errors()
+
+
+MEANWHILE = """
+import os, random, subprocess, sys, threading
+root, names, form, wrong = sys.argv[1], int(sys.argv[2]), sys.argv[3], []
+
+def lists(directory, start):
+    start.wait()
+    # A program of its own: `os.listdir` takes turns with the other threads at each name.
+    found = len(subprocess.run(["ls", "-A", "-U", directory], stdout=subprocess.PIPE, check=True).stdout.splitlines())
+    if found != names:
+        wrong.append(f"{found} names in {directory}")
+
+def stats(directory, start, end):
+    start.wait()
+    while not end.is_set():
+        name = directory + "/" + form.format(random.randrange(names))
+        try:
+            os.stat(name)
+        except FileNotFoundError:
+            wrong.append(f"{name} does not exist")
+
+for directory in sorted(entry.path for entry in os.scandir(root)):
+    start, end = threading.Barrier(4), threading.Event()
+    listers = [threading.Thread(target=lists, args=(directory, start)) for _ in range(2)]
+    statters = [threading.Thread(target=stats, args=(directory, start, end)) for _ in range(2)]
+    for thread in listers + statters:
+        thread.start()
+    for thread in listers:
+        thread.join()
+    end.set()
+    for thread in statters:
+        thread.join()
+sys.exit(f"{len(wrong)} wrong answers: {wrong[:5]}" if wrong else 0)
+"""
+
+
+@contextlib.contextmanager
+def listserver(*flags: str) -> Iterator[str]:
+    """The address of a server of names that are computed."""
+    command = [built("forebay-listserver", "FOREBAY_LISTSERVER"), "serve", *flags]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield json.loads(running.stdout.readline())["listen"]
+    finally:
+        running.kill()
+        running.wait(10)
+
+
+@pytest.mark.parametrize("store", ["file", "s3"])
+def test_names_are_there_while_their_directory_is_listed(scratch, forebay, store):
+    """Whoever lists a large directory, or looks for its names, while it is being listed the first time gets all of them: an
+    origin that lists in no order tells of none before it has told of all, one that lists in order of those before the last."""
+    with contextlib.ExitStack() as stack:
+        if store == "file":
+            names, form, root = 20_000, "{:06d}", scratch / "origin"
+            for directory in range(4):
+                (root / f"d{directory}").mkdir(parents=True)
+                first = root / f"d{directory}" / form.format(0)
+                first.touch()
+                # Links: new inodes are dear while those of another test that has ended are not to be had.
+                for name in range(1, names):
+                    os.link(first, root / f"d{directory}" / form.format(name))
+            fb = forebay(f"file://{root}")
+        else:
+            names, form = 100_000, "{:08d}.jpg"
+            address = stack.enter_context(listserver("--latency", "10", "--count", str(names), "--root", "d/"))
+            fb = forebay("s3://lists", endpoint=f"http://{address}")
+        done = run([sys.executable, "-c", MEANWHILE, str(fb.mount), str(names), form], 60)
+    assert done.returncode == 0, done.stderr
 
 
 MANY = """

@@ -26,6 +26,8 @@ class KeyServer:
         self.bucket = bucket
         self.objects: dict[str, bytes] = {}
         self.sorted: list[str] = []
+        # As S3's directory buckets list: in no order, from no key. Of keys in one level only.
+        self.in_order = True
         self.errors: dict[str, tuple[int, str]] = {}
         self.requests: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
@@ -103,9 +105,12 @@ class KeyServer:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         after = query.get("continuation-token") or query.get("start-after") or ""
         limit = min(int(query.get("max-keys", PAGE)), PAGE)
-        # What XML would change on its way is written as references, as S3 does.
-        references = {"\r": "&#xD;", "\n": "&#xA;", "\t": "&#x9;"}
-        encode = quote if query.get("encoding-type") == "url" else partial(escape, entities=references)
+        if not self.in_order:
+            keys = sorted((key for key in self.objects if key.startswith(prefix)), key=lambda key: self.etag(key.encode()))
+            begin = int(query.get("continuation-token") or 0)
+            page, rest = keys[begin : begin + limit], keys[begin + limit :]
+            entries = {key: self.objects[key] for key in page}
+            return self.tell(handler, query, page, entries, str(begin + limit) if rest else None)
         if len(self.sorted) != len(self.objects):
             self.sorted = sorted(self.objects, key=str.encode)
         page: list[str] = []
@@ -126,13 +131,20 @@ class KeyServer:
                 break
             entries[name] = value
             page.append(name)
+        self.tell(handler, query, page, entries, page[-1] if truncated else None)
+
+    def tell(self, handler, query: dict, page: list[str], entries: dict[str, bytes | None], token: str | None):
+        # What XML would change on its way is written as references, as S3 does.
+        references = {"\r": "&#xD;", "\n": "&#xA;", "\t": "&#x9;"}
+        encode = quote if query.get("encoding-type") == "url" else partial(escape, entities=references)
+        prefix = encode(query.get("prefix", ""))
         xml = ['<?xml version="1.0" encoding="UTF-8"?><ListBucketResult>', f"<Name>{self.bucket}</Name>"]
-        xml.append(f"<Prefix>{encode(prefix)}</Prefix><KeyCount>{len(page)}</KeyCount><MaxKeys>{limit}</MaxKeys>")
-        xml.append(f"<IsTruncated>{'true' if truncated else 'false'}</IsTruncated>")
+        xml.append(f"<Prefix>{prefix}</Prefix><KeyCount>{len(page)}</KeyCount><MaxKeys>{PAGE}</MaxKeys>")
+        xml.append(f"<IsTruncated>{'false' if token is None else 'true'}</IsTruncated>")
         if encode is quote:
             xml.append("<EncodingType>url</EncodingType>")
-        if truncated:
-            xml.append(f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>")
+        if token is not None:
+            xml.append(f"<NextContinuationToken>{escape(token)}</NextContinuationToken>")
         for name in page:
             body = entries[name]
             if body is None:
