@@ -309,7 +309,8 @@ mod tests {
         let address = format!("file://{}", directory.path().display());
         let origin = Origin::open(OriginSettings::new(address.parse().expect("an address"))).expect("opens");
         let prefix = format!("{}/", directory.path().display()).trim_start_matches('/').to_owned();
-        for (gap, count) in [(Places { after: "".into(), to: None }, 2_500), (Places { after: "2499".into(), to: None }, 0)]
+        for (gap, count) in
+            [(Places { after: "".into(), to: None }, 2_500), (Places { after: "2499".into(), to: None }, 0)]
         {
             let mut names = 0;
             let mut sink = |piece: Piece| {

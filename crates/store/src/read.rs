@@ -287,8 +287,9 @@ impl Shared {
     }
 
     fn small_damaged(&self, pack: &Pack, id: ContentId, place: SmallPlace) {
-        Counters::add(&self.counters.blocks_damaged, 1);
+        // Counted when nobody can read it any more.
         if self.index.remove_small(id, place, pack) {
+            Counters::add(&self.counters.blocks_damaged, 1);
             self.directories[pack.directory].queue.order(Order::DropSmall(id, place));
         }
     }

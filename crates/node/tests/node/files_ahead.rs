@@ -68,7 +68,7 @@ pub(crate) async fn read_all(w: &Arc<World>, readers: Vec<Vec<usize>>) {
 }
 
 /// The same by readers that work on each file for so long.
-async fn read_at_pace(w: &Arc<World>, readers: Vec<Vec<usize>>, work: Duration) {
+pub(crate) async fn read_at_pace(w: &Arc<World>, readers: Vec<Vec<usize>>, work: Duration) {
     let mut tasks = tokio::task::JoinSet::new();
     for files in readers {
         let w = w.clone();
