@@ -151,7 +151,8 @@ fn what_a_crash_has_taken_away_is_kept_anew() {
     assert_eq!(keep(&store, 1, 3 * PAGE, 1), Kept::Yes, "the file of the log's content is not there");
     assert!(read(&store, 1, 3 * PAGE, 1));
     assert!(!read(&store, 1, 3 * PAGE, 0), "it went with its file");
-    assert_eq!(store.stats().bytes_resident, PAGE);
+    // The scrub may have found it missing first: then the writer takes it out of the account after the new page.
+    until(|| store.stats().bytes_resident == PAGE);
 }
 
 #[test]
