@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from . import readers
+from . import cold, readers
 from .data import body
 from .process import free_port, wait_until
 
@@ -104,6 +104,12 @@ class OriginSuite:
             assert known.st_size == len(files[name])
             assert begun - 60 < known.st_mtime < time.time() + 60, f"{name!r} is of another time"
             assert readers_bytes(path) == files[name], f"{name!r} was read wrong"
+
+    def test_cold_starts(self, origin, forebay, scratch):
+        """Programs that are there from a mount's first moment find all names and the right bytes, over stops and kills."""
+        files = cold.tree(3)
+        origin.put_all(files)
+        cold.check(forebay, origin.url, origin.options, files, scratch)
 
     def test_names_that_are_looked_up(self, origin, forebay):
         """Names are found before their directory was listed, and absent ones are not."""

@@ -6,6 +6,7 @@
     reader.py mmap PATH                    sha256 of the file through mmap
     reader.py sum PATH                     sha256 of the file
     reader.py compare A B [SEED]           compares two trees byte for byte, in an order of the seed's
+    reader.py meet DIR SUMS SEED           a tree by the seed's way: walked, or name by name in no order; SUMS is {name: sha256}
     reader.py decode DIR PART PARTS        decodes every image below it, or every PARTS-th of them
     reader.py write PATH                   tries every way to change a read-only tree; prints {way: errno name}
 
@@ -88,6 +89,38 @@ def compare(a: str, b: str, seed: str = ""):
     print(json.dumps({"files": len(names), "bytes": total}))
 
 
+def meet(root: str, sums: str, seed: str):
+    with open(sums) as f:
+        expected = json.load(f)
+    rng, wrong = random.Random(seed), []
+
+    def check(name: str):
+        try:
+            if hashlib.sha256(whole(os.path.join(root, name))).hexdigest() != expected.get(name):
+                wrong.append(f"{name}: wrong bytes")
+        except OSError as error:
+            wrong.append(f"{name}: {errno.errorcode[error.errno]}")
+
+    way = rng.choice(["read all", "read some", "by name"])
+    if way == "by name":
+        names = list(expected)
+        rng.shuffle(names)
+        for name in names:
+            check(name)
+            if rng.random() < 0.02 and os.path.lexists(os.path.join(root, name + " not")):
+                wrong.append(f"{name} not: it is there")
+    else:
+        names = files_below(root)
+        wrong += [f"{name}: missing" for name in expected.keys() - set(names)]
+        for name in names:
+            if way == "read all" or rng.random() < 0.3:
+                check(name)
+    if wrong:
+        print(json.dumps({"what": f"{way}, seed {seed}: {len(wrong)} wrong answers", "wrong": sorted(wrong)[:5]}))
+        sys.exit(1)
+    print(json.dumps({"files": len(names)}))
+
+
 def decode(root: str, part: str, parts: str):
     from PIL import Image
 
@@ -151,6 +184,8 @@ def main():
         print(hashlib.sha256(whole(arguments[0])).hexdigest())
     elif way == "compare":
         compare(*arguments)
+    elif way == "meet":
+        meet(*arguments)
     elif way == "decode":
         decode(*arguments)
     elif way == "write":
