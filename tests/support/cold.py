@@ -31,7 +31,7 @@ def tree(seed: int) -> dict[str, bytes]:
 
 def check(forebay, url: str, options: dict, files: dict[str, bytes], scratch: Path, seed: int = 1):
     """Starts it again and again, of both kinds, with each freshness, with a cache that holds all or not, anew or on what a stop or a
-    kill has left; four programs read the tree as soon as it is ready. Gives the number of starts."""
+    kill has left; four programs read the tree as soon as it is ready."""
     rng, starts, running = random.Random(seed), 0, None
     sums = scratch / "sums.json"
     sums.write_text(json.dumps({name: hashlib.sha256(content).hexdigest() for name, content in files.items()}))
@@ -53,4 +53,3 @@ def check(forebay, url: str, options: dict, files: dict[str, bytes], scratch: Pa
         else:
             running.end()
             running = None
-    return starts

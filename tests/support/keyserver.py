@@ -139,7 +139,7 @@ class KeyServer:
         encode = quote if query.get("encoding-type") == "url" else partial(escape, entities=references)
         prefix = encode(query.get("prefix", ""))
         xml = ['<?xml version="1.0" encoding="UTF-8"?><ListBucketResult>', f"<Name>{self.bucket}</Name>"]
-        xml.append(f"<Prefix>{prefix}</Prefix><KeyCount>{len(page)}</KeyCount><MaxKeys>{PAGE}</MaxKeys>")
+        xml.append(f"<Prefix>{prefix}</Prefix><KeyCount>{len(page)}</KeyCount><MaxKeys>{query.get('max-keys', PAGE)}</MaxKeys>")
         xml.append(f"<IsTruncated>{'false' if token is None else 'true'}</IsTruncated>")
         if encode is quote:
             xml.append("<EncodingType>url</EncodingType>")
